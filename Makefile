@@ -1,0 +1,55 @@
+# `make` lists the targets. Needed: Python 3.11 or newer, make, and PyPI.
+
+PYTHON ?= python3
+PYTEST ?=
+WORKDIR ?= runs/quickstart
+
+# Reaches the tools whether or not an environment is active, and nothing of the user's own.
+BIN := .venv/bin
+export PYTHONNOUSERSITE := 1
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup quickstart test test-all test-torch lint types format constraints clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@echo "make PYTHON=python3.13 ... chooses the interpreter (python3 is the default),"
+	@echo "make PYTEST='-k attention' test hands pytest its arguments."
+
+setup: ## make .venv, with what users and developers need
+	@tools/venv.sh "$(PYTHON)" .venv dev,quickstart
+
+quickstart: ## train Middle English to modern English, score it, translate with it (minutes)
+	@tools/venv.sh "$(PYTHON)" .venv quickstart
+	$(BIN)/jaxformer train --config=configs/quickstart.py --workdir=$(WORKDIR)
+	$(BIN)/jaxformer evaluate --workdir=$(WORKDIR) --split=test
+	$(BIN)/python experiments/quickstart.py --workdir=$(WORKDIR)
+
+test: setup ## run the tests, except slow ones and those with needs (at most 15 minutes)
+	$(BIN)/python -m pytest $(PYTEST)
+
+test-all: setup ## run every test, and list those that could not run here
+	$(BIN)/python -m pytest --all $(PYTEST)
+
+test-torch: ## run the tests against PyTorch, in .venv-torch
+	@tools/venv.sh "$(PYTHON)" .venv-torch dev,quickstart,torch
+	.venv-torch/bin/python -m pytest --needs=torch $(PYTEST)
+
+lint: setup ## check style and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: setup ## check types
+	$(BIN)/ty check
+
+format: setup ## mend style and format where that can be done by machine
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+constraints: ## pin the newest versions that pyproject.toml allows, for this PYTHON
+	$(PYTHON) tools/constraints.py
+
+clean: ## remove environments and caches; runs and constraints stay
+	rm -rf .venv .venv-torch .cache .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
