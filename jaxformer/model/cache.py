@@ -1,0 +1,96 @@
+"""The decoder's key/value cache: a pytree that goes in and comes out of every decoded position."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxformer.model.masks import Mask, Positions
+
+
+@struct.dataclass
+class LayerCache:
+    """Keys and values of one layer.
+
+    Self-attention's are kept for every position P of the output and every hypothesis M; those over
+    the encoder's output once a sentence, because its hypotheses share them.
+    """
+
+    key_BPMHK: jax.Array
+    value_BPMHV: jax.Array
+    memory_key_BSHK: jax.Array
+    memory_value_BSHV: jax.Array
+
+    def write(self, key_BMHK: jax.Array, value_BMHV: jax.Array, length: jax.Array) -> "LayerCache":
+        """Returns the cache with one more position, at index `length`."""
+        start = (0, length, 0, 0, 0)
+        return self.replace(
+            key_BPMHK=jax.lax.dynamic_update_slice(self.key_BPMHK, key_BMHK[:, None], start),
+            value_BPMHV=jax.lax.dynamic_update_slice(self.value_BPMHV, value_BMHV[:, None], start),
+        )
+
+    def keys_and_values(self) -> tuple[jax.Array, jax.Array]:
+        """Returns every hypothesis' past side by side, (key_BSHK, value_BSHV) with S = P * M."""
+        batch, positions, beams, heads, d_k = self.key_BPMHK.shape
+        d_v = self.value_BPMHV.shape[-1]
+        return (
+            self.key_BPMHK.reshape(batch, positions * beams, heads, d_k),
+            self.value_BPMHV.reshape(batch, positions * beams, heads, d_v),
+        )
+
+
+@struct.dataclass
+class Cache:
+    """What decoding one more position needs.
+
+    Hypotheses change places at every step of a beam search. Instead of moving keys and values, the
+    cache remembers in whose place each hypothesis' ancestor stood; attention masks the others.
+
+    Attributes:
+      layers: a LayerCache for every decoder layer.
+      source_valid_BS: True at the source's tokens.
+      ancestor_BMP: the place of hypothesis M's ancestor at position P; -1 where not yet decoded.
+      length: positions decoded so far, int32 scalar.
+    """
+
+    layers: tuple[LayerCache, ...]
+    source_valid_BS: jax.Array
+    ancestor_BMP: jax.Array
+    length: jax.Array
+
+    def begin_position(self) -> "Cache":
+        """Returns the cache in which each hypothesis is its own ancestor at the next position."""
+        batch, beams, _ = self.ancestor_BMP.shape
+        own_BM1 = jnp.broadcast_to(jnp.arange(beams, dtype=jnp.int32)[:, None], (batch, beams, 1))
+        ancestor_BMP = jax.lax.dynamic_update_slice(
+            self.ancestor_BMP, own_BM1, (0, 0, self.length)
+        )
+        return self.replace(ancestor_BMP=ancestor_BMP)
+
+    def mask(self) -> Mask:
+        """Returns the mask from each hypothesis to its own past among all places of all positions."""
+        batch, beams, positions = self.ancestor_BMP.shape
+        own_BMPM = self.ancestor_BMP[..., None] == jnp.arange(beams, dtype=jnp.int32)
+        return Mask(allowed_BTS=own_BMPM.reshape(batch, beams, positions * beams), causal=True)
+
+    def positions(self) -> Positions:
+        """Returns where the hypotheses (queries) and the places of the past (keys) stand."""
+        _, beams, positions = self.ancestor_BMP.shape
+        return Positions(
+            query_BT=jnp.broadcast_to(self.length, (1, beams)),
+            key_BS=jnp.repeat(jnp.arange(positions, dtype=jnp.int32), beams)[None],
+        )
+
+    def memory_positions(self) -> Positions:
+        """Returns where the hypotheses (queries) and the source's tokens (keys) stand."""
+        _, beams, _ = self.ancestor_BMP.shape
+        source_length = self.source_valid_BS.shape[1]
+        return Positions(
+            query_BT=jnp.broadcast_to(self.length, (1, beams)),
+            key_BS=jnp.arange(source_length, dtype=jnp.int32)[None],
+        )
+
+
+def reorder(cache: Cache, beam_BM: jax.Array) -> Cache:
+    """Returns the cache in which hypothesis m of sentence b continues the old one beam_BM[b, m]."""
+    ancestor_BMP = jnp.take_along_axis(cache.ancestor_BMP, beam_BM[:, :, None], axis=1)
+    return cache.replace(ancestor_BMP=ancestor_BMP)

@@ -1,0 +1,214 @@
+"""The training step as a pure function: (state, batch) -> (state, metrics)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from jaxformer.loss import LossSums, projected_cross_entropy_sums
+from jaxformer.model import Dropout, Transformer, shift_right
+from jaxformer.model.tokens import PAD
+
+Params = Any
+Batch = Mapping[str, jax.Array]
+"""{"source_BS", "target_BT"}: token ids, each row ending in EOS and filled up with PAD."""
+
+Rate = Callable[[jax.Array, "Hyper"], jax.Array]
+"""(step counted from 1, hyper) -> learning rate."""
+
+
+@struct.dataclass
+class Hyper:
+    """What may vary without another compiled program; float32 scalars, traced.
+
+    Attributes:
+      dropout_rate: P_drop of section 5.4, in [0, 1).
+      label_smoothing: epsilon_ls of section 5.4, in [0, 1).
+      learning_rate: what the schedule is multiplied by.
+      warmup_steps: of the schedule.
+    """
+
+    dropout_rate: jax.Array
+    label_smoothing: jax.Array
+    learning_rate: jax.Array
+    warmup_steps: jax.Array
+
+    @classmethod
+    def create(
+        cls,
+        *,
+        dropout_rate: float = 0.1,
+        label_smoothing: float = 0.1,
+        learning_rate: float = 1.0,
+        warmup_steps: float = 4000,
+    ) -> "Hyper":
+        """Checks the values and makes them float32 scalars.
+
+        Raises: ValueError if a rate is outside [0, 1), or the warm-up below 1 step.
+        """
+        for name, value in (("dropout_rate", dropout_rate), ("label_smoothing", label_smoothing)):
+            if not 0.0 <= value < 1.0:
+                raise ValueError(f"{name}={value} is not a rate. Set it within 0 <= {name} < 1.")
+        if not learning_rate > 0.0:
+            raise ValueError(f"learning_rate={learning_rate} is not positive. Set it above 0.")
+        if not warmup_steps >= 1:
+            raise ValueError(f"warmup_steps={warmup_steps} is too small. Set it to 1 or more.")
+        values = (dropout_rate, label_smoothing, learning_rate, warmup_steps)
+        return cls(*(jnp.asarray(value, jnp.float32) for value in values))
+
+
+@struct.dataclass
+class TrainState:
+    """All that training goes on from.
+
+    Attributes:
+      step: updates done, int32.
+      params: the model's, float32.
+      opt_state: the optimiser's.
+      key: the run's one PRNG key; a step's randomness folds its number into it.
+      hyper: see Hyper.
+    """
+
+    step: jax.Array
+    params: Params
+    opt_state: optax.OptState
+    key: jax.Array
+    hyper: Hyper
+
+
+def init_state(
+    model: Transformer, optimizer: optax.GradientTransformation, hyper: Hyper, seed: int
+) -> TrainState:
+    """Returns the state before the first step, a function of the seed alone."""
+    init_key, key = jax.random.split(jax.random.key(seed))
+    token_BT = jnp.ones((1, 2), jnp.int32)
+    params = model.init(init_key, token_BT, token_BT)["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=optimizer.init(params),
+        key=key,
+        hyper=hyper,
+    )
+
+
+def loss_sums(
+    model: Transformer,
+    params: Params,
+    batch: Batch,
+    label_smoothing: jax.Array | float = 0.0,
+    dropout: Dropout | None = None,
+) -> LossSums:
+    """Returns the model's loss sums on a batch."""
+    hidden_BTD = model.apply(
+        {"params": params},
+        batch["source_BS"],
+        shift_right(batch["target_BT"]),
+        dropout,
+        method="hidden",
+    )
+    return projected_cross_entropy_sums(
+        hidden_BTD,
+        params["embedding"]["table"],
+        batch["target_BT"],
+        label_smoothing,
+        vocab_size=model.vocab_size,
+    )
+
+
+def make_train_step(
+    model: Transformer,
+    optimizer: optax.GradientTransformation,
+    rate: Rate,
+    *,
+    accumulate: int = 1,
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """Returns train_step(state, batch) -> (state, metrics).
+
+    Args:
+      optimizer: gives the direction of the update; the learning rate is applied here.
+      rate: (step, hyper) -> learning rate.
+      accumulate: the batch is worked off in this many parts, one after another, for less memory.
+        Gradients are sums over tokens until the end, and dropout masks belong to rows of the whole
+        batch, so that the update is that of the whole batch.
+
+    The step's metrics: `loss` (smoothed) and `nll`, means a target token in nats; `source_tokens`
+    and `target_tokens`; `learning_rate`; `grad_norm`, global, before clipping.
+    Raises: ValueError when traced with a batch whose rows `accumulate` does not divide.
+    """
+
+    def sums_and_gradients(state: TrainState, batch: Batch, row_B: jax.Array, key: jax.Array):
+        dropout = Dropout.create(key, state.hyper.dropout_rate, row_B)
+
+        def total_loss(params: Params) -> tuple[jax.Array, LossSums]:
+            sums = loss_sums(model, params, batch, state.hyper.label_smoothing, dropout)
+            return sums.loss, sums
+
+        (_, sums), gradients = jax.value_and_grad(total_loss, has_aux=True)(state.params)
+        return sums, gradients
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        rows = batch["source_BS"].shape[0]
+        key = jax.random.fold_in(state.key, state.step)
+        row_B = jnp.arange(rows, dtype=jnp.uint32)
+        if accumulate == 1:
+            sums, gradients = sums_and_gradients(state, batch, row_B, key)
+        else:
+            if rows % accumulate:
+                raise ValueError(
+                    f"A batch of {rows} rows cannot be worked off in {accumulate} equal parts. "
+                    "Set train.accumulate to a divisor of it."
+                )
+
+            def split(array: jax.Array) -> jax.Array:
+                return array.reshape(accumulate, rows // accumulate, *array.shape[1:])
+
+            def add_part(total, part):
+                part_of_batch, part_of_rows = part
+                sums = sums_and_gradients(state, part_of_batch, part_of_rows, key)
+                return jax.tree.map(jnp.add, total, sums), None
+
+            zero_sums = LossSums(*(jnp.zeros(()) for _ in LossSums._fields))
+            zero_gradients = jax.tree.map(jnp.zeros_like, state.params)
+            (sums, gradients), _ = jax.lax.scan(
+                add_part,
+                (zero_sums, zero_gradients),
+                (jax.tree.map(split, dict(batch)), split(row_B)),
+            )
+        tokens = jnp.maximum(sums.tokens, 1.0)
+        gradients = jax.tree.map(lambda gradient: gradient / tokens, gradients)
+        direction, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        learning_rate = rate(state.step + 1, state.hyper)
+        params = jax.tree.map(
+            lambda param, update: param - learning_rate * update, state.params, direction
+        )
+        metrics = {
+            "loss": sums.loss / tokens,
+            "nll": sums.nll / tokens,
+            "source_tokens": jnp.sum(batch["source_BS"] != PAD).astype(jnp.float32),
+            "target_tokens": sums.tokens,
+            "learning_rate": learning_rate,
+            "grad_norm": optax.tree.norm(gradients),
+        }
+        state = state.replace(step=state.step + 1, params=params, opt_state=opt_state)
+        return state, metrics
+
+    return train_step
+
+
+def make_eval_step(model: Transformer) -> Callable[[Params, Batch], LossSums]:
+    """Returns eval_step(params, batch) -> unsmoothed sums, without dropout."""
+    return lambda params, batch: loss_sums(model, params, batch)
+
+
+def average(trees: Sequence[Params]) -> Params:
+    """Returns the mean of parameter trees (section 6.1 averages the last 5 or 20 checkpoints).
+
+    Raises: ValueError if there is none.
+    """
+    if not trees:
+        raise ValueError("There is no checkpoint to average. Train until one has been saved.")
+    return jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *trees)
