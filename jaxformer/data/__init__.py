@@ -1,0 +1,1 @@
+"""Text in, batches out: corpora (TFDS builders), the tokenizer, length plan and batches."""

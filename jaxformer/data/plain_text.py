@@ -1,0 +1,155 @@
+"""Line-aligned text files that the user names: line n of one is the translation of line n of other.
+
+Files are UTF-8, compressed by gzip or not. The prepared data is named by a hash of the files'
+contents, so a changed file is prepared anew and an unchanged one never is.
+"""
+
+import codecs
+import gzip
+import hashlib
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tensorflow_datasets as tfds
+
+from jaxformer.data.prepare import Prepared, prepare_builder
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+class File(NamedTuple):
+    """A file's path, for messages, and its bytes."""
+
+    path: Path
+    data: bytes
+
+
+@dataclass
+class PlainTextConfig(tfds.core.BuilderConfig):
+    """The source and target file of every split; `name` is a hash of their contents."""
+
+    files: dict[str, list[File]] = field(default_factory=dict, repr=False)
+
+
+class PlainText(tfds.core.GeneratorBasedBuilder):
+    """The user's pairs, in the order of the files."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Line-aligned text files.",
+            features=tfds.features.Translation(("source", "target")),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict]]]:
+        files = self.builder_config.files
+        return {split: self._generate_examples(_align(*files[split])) for split in files}
+
+    def _generate_examples(self, pairs: list[tuple[str, str]]) -> Iterator[tuple[int, dict]]:
+        for number, (source, target) in enumerate(pairs):
+            yield number, {"source": source, "target": target}
+
+
+def prepare(
+    data_dir: Path,
+    manual_dir: Path | None,
+    *,
+    train_source: str = "",
+    train_target: str = "",
+    valid_source: str = "",
+    valid_target: str = "",
+    test_source: str = "",
+    test_target: str = "",
+    source: str = "",
+    target: str = "",
+) -> Prepared:
+    """Prepares the named files; a relative path that does not exist is looked for in `manual_dir`.
+
+    `source` and `target` are language codes, which change nothing here.
+
+    Raises: ValueError if a split lacks one of its files, no split is named, a file is missing,
+        empty, not UTF-8 or damaged, or two files differ in their number of lines.
+    """
+    named = {
+        "train": (train_source, train_target),
+        "valid": (valid_source, valid_target),
+        "test": (test_source, test_target),
+    }
+    contents: dict[str, list[File]] = {}
+    for split, names in named.items():
+        if not any(names):
+            continue
+        for side, name in zip(("source", "target"), names, strict=True):
+            if not name:
+                raise ValueError(
+                    f"Split {split!r} lacks a file: set data.{split}_{side} beside its other side."
+                )
+        paths = [_find(name, manual_dir) for name in names]
+        contents[split] = [File(path, path.read_bytes()) for path in paths]
+    if not contents:
+        raise ValueError(
+            "Corpus 'plain_text' was given no files: set data.train_source and data.train_target."
+        )
+    config = PlainTextConfig(name=_key(contents), files=contents)
+    builder = prepare_builder(PlainText, data_dir, config=config)
+    return Prepared(Path(builder.data_path), "source", "target")
+
+
+def _find(name: str, manual_dir: Path | None) -> Path:
+    path = Path(name).expanduser()
+    if not path.exists() and manual_dir is not None:
+        path = manual_dir / path
+    if not path.is_file():
+        raise ValueError(f"The text file {name!r} does not exist; check its path.")
+    return path
+
+
+def _key(contents: dict[str, list[File]]) -> str:
+    digest = hashlib.sha256()
+    for split, files in contents.items():
+        digest.update(split.encode())
+        for file in files:
+            digest.update(hashlib.sha256(file.data).digest())
+    return digest.hexdigest()[:32]
+
+
+def _align(source: File, target: File) -> list[tuple[str, str]]:
+    sources, targets = read_lines(*source), read_lines(*target)
+    if len(sources) != len(targets):
+        raise ValueError(
+            f"{source.path} has {len(sources)} lines and {target.path} has {len(targets)}; line n "
+            "of one must be the translation of line n of the other."
+        )
+    return list(zip(sources, targets, strict=True))
+
+
+def read_lines(path: Path, data: bytes) -> list[str]:
+    r"""The lines of a UTF-8 file's bytes, gzip or not, without white space at their ends.
+
+    Only "\n" ends a line: the further separators of Unicode occur within sentences. A byte order
+    mark is no text.
+
+    Raises: ValueError if there is no text, or bytes that are no UTF-8 (naming the line).
+    """
+    if data.startswith(_GZIP_MAGIC):
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"{path} is a damaged gzip file: {error}.") from error
+    data = data.removeprefix(codecs.BOM_UTF8)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{path} is not UTF-8 in line {line} ({error.reason}); convert the file to UTF-8."
+        ) from error
+    if not text.strip():
+        raise ValueError(f"{path} is empty; it must hold one sentence a line.")
+    return [line.strip() for line in text.removesuffix("\n").split("\n")]

@@ -1,0 +1,167 @@
+"""The batching plan: every pair once an epoch, budgets kept, little padding, nothing hidden."""
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from jaxformer.data.batching import BatchPlan
+
+
+@st.composite
+def plans(draw):
+    """A plan, and what it was made from; budgets as small as they may be are likely."""
+    pair = st.tuples(st.integers(1, 29), st.integers(1, 31))
+    lengths = np.array(draw(st.lists(pair, min_size=1, max_size=60)))
+    multiple = draw(st.sampled_from([1, 2, 3]))
+    source, target = (
+        int(longest) * multiple + draw(st.sampled_from([0, 1, 40, 400]))
+        for longest in lengths.max(axis=0)
+    )
+    return make_plan(lengths, source, target, multiple)
+
+
+def make_plan(lengths, source_tokens, target_tokens, rows_multiple=1):
+    budgets = {"source_tokens": source_tokens, "target_tokens": target_tokens}
+    plan = BatchPlan(*np.transpose(lengths), **budgets, rows_multiple=rows_multiple)
+    return plan, np.asarray(lengths), budgets, rows_multiple
+
+
+def realistic_lengths(pairs=3000, seed=0):
+    """Log-normal lengths, a mean of about 30, of which the two sides are correlated."""
+    rng = np.random.default_rng(seed)
+    source = rng.normal(3.2, 0.6, pairs)
+    target = source + rng.normal(0.1, 0.2, pairs)
+    return np.clip(np.exp(np.stack([source, target], axis=1)).round().astype(int), 2, 120)
+
+
+@given(plans(), st.integers(0, 3))
+def test_every_pair_stands_in_every_epoch_once(made, epoch):
+    plan, lengths, _, _ = made
+    pairs = np.concatenate([batch.pairs for batch in plan.epoch(seed=0, epoch=epoch)])
+    np.testing.assert_array_equal(np.sort(pairs), np.arange(len(lengths)))
+    assert plan.num_pairs == len(lengths)
+
+
+@given(plans())
+# Rows of twice the longest sentence would waste the least, but are beyond the budget.
+@example(make_plan([(1, 1), (1, 2)], 1, 2))
+@example(make_plan([(3, 3)] * 30 + [(2, 2)] * 60, 14, 14, 3))
+def test_budgets_are_kept(made):
+    plan, _, budgets, _ = made
+    for shape in plan.shapes:
+        assert shape.rows * shape.source <= budgets["source_tokens"]
+        assert shape.rows * shape.target <= budgets["target_tokens"]
+
+
+@given(plans())
+def test_rows_are_a_multiple(made):
+    plan, _, _, rows_multiple = made
+    assert all(shape.rows % rows_multiple == 0 for shape in plan.shapes)
+
+
+@given(plans())
+def test_rows_hold_their_pairs(made):
+    plan, lengths, _, _ = made
+    for batch in plan.epoch(seed=0, epoch=0):
+        filled = np.zeros((batch.shape.rows, 2), int)
+        np.add.at(filled, batch.row, lengths[batch.pairs])
+        assert np.all(filled <= [batch.shape.source, batch.shape.target])
+
+
+@given(plans())
+def test_every_epoch_has_as_many_batches_of_each_of_few_shapes(made):
+    plan, _, _, _ = made
+    first, second = (
+        sorted(batch.shape for batch in plan.epoch(seed=0, epoch=epoch)) for epoch in (0, 1)
+    )
+    assert first == second
+    assert len(first) == plan.batches_per_epoch
+    assert set(first) == set(plan.shapes)
+    assert len(plan.shapes) <= 2
+
+
+@given(plans())
+def test_the_share_of_padding_is_as_stated(made):
+    plan, lengths, _, _ = made
+    slots = sum(
+        batch.shape.rows * (batch.shape.source + batch.shape.target)
+        for batch in plan.epoch(seed=0, epoch=0)
+    )
+    assert plan.padding == pytest.approx(1 - lengths.sum() / slots)
+
+
+@given(plans())
+def test_no_batch_is_empty(made):
+    plan, _, _, _ = made
+    assert all(len(batch.pairs) for batch in plan.epoch(seed=0, epoch=0))
+
+
+def order(plan, seed, epoch):
+    return [
+        (batch.shape, batch.pairs.tolist(), batch.row.tolist())
+        for batch in plan.epoch(seed, epoch)
+    ]
+
+
+@pytest.fixture(scope="module")
+def realistic_plan():
+    return make_plan(realistic_lengths(), 4096, 4096)[0]
+
+
+def test_the_order_is_a_function_of_seed_and_epoch(realistic_plan):
+    again, *_ = make_plan(realistic_lengths(), 4096, 4096)
+    assert order(realistic_plan, seed=5, epoch=3) == order(again, seed=5, epoch=3)
+
+
+@pytest.mark.parametrize(("seed", "epoch"), [(5, 4), (6, 3)])
+def test_every_epoch_and_seed_has_another_order(realistic_plan, seed, epoch):
+    first = realistic_plan.epoch(5, 3)[0].pairs
+    met_again = [
+        np.isin(first, batch.pairs).sum() for batch in realistic_plan.epoch(seed, epoch)
+    ]
+    assert max(met_again) < 0.3 * len(first)
+
+
+def test_batches_of_an_epoch_are_not_sorted(realistic_plan):
+    means = [batch.pairs.mean() for batch in realistic_plan.epoch(seed=0, epoch=0)]
+    # Each holds a sample of the whole corpus.
+    assert np.std(means) < 0.1 * realistic_plan.num_pairs
+
+
+def test_padding_is_below_a_tenth(realistic_plan):
+    assert realistic_plan.padding < 0.1
+
+
+def test_shorter_rows_of_a_small_corpus_waste_little_too():
+    # Short sentences and a few of the limit's length.
+    lengths = np.minimum(realistic_lengths(2000, seed=1) // 2 + 1, 30)
+    lengths[:5] = 120
+    plan, *_ = make_plan(lengths, 1000, 1000, rows_multiple=2)
+    assert plan.padding < 0.1
+    assert len(plan.shapes) == 2
+
+
+def test_a_step_has_its_epoch_and_batch(realistic_plan):
+    batches = realistic_plan.batches_per_epoch
+    assert batches > 1
+    assert realistic_plan.position(0) == (0, 0)
+    assert realistic_plan.position(batches - 1) == (0, batches - 1)
+    assert realistic_plan.position(2 * batches + 1) == (2, 1)
+
+
+def test_no_pairs_are_refused():
+    with pytest.raises(ValueError, match="no pair to train on"):
+        make_plan(np.zeros((0, 2), int), 100, 100)
+
+
+@pytest.mark.parametrize(
+    ("source_tokens", "target_tokens", "message"),
+    [
+        (20, 100, "20 source tokens does not hold 3 times the longest sentence, 21 .*at least 21"),
+        (100, 32, "32 target tokens does not hold 3 times the longest sentence, 33 .*at least 33"),
+    ],
+)
+def test_a_budget_below_the_longest_sentence_is_refused(source_tokens, target_tokens, message):
+    with pytest.raises(ValueError, match=message):
+        make_plan([(7, 2), (3, 11)], source_tokens, target_tokens, rows_multiple=3)

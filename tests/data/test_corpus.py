@@ -1,0 +1,164 @@
+"""Opening a corpus by name, and reading its pairs."""
+
+import copy
+import sys
+import types
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from jaxformer.data.corpus import open_corpus
+
+# More than one of the chunks that iteration reads.
+NUM_PAIRS = 2500
+
+
+def pair(number):
+    return f"source {number} ä", f"target {number} \u2028 ö"
+
+
+class Numbered(tfds.core.GeneratorBasedBuilder):
+    """A corpus as a user would write one, with a column that is no text."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        text = tfds.features.Text()
+        columns = {"source": text, "target": text, "number": np.int32}
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(columns), disable_shuffling=True
+        )
+
+    def _split_generators(self, dl_manager):
+        return {
+            "test": self._generate_examples(3),
+            "validation": self._generate_examples(1),
+            "train": self._generate_examples(NUM_PAIRS),
+        }
+
+    def _generate_examples(self, num_pairs):
+        for number in range(num_pairs):
+            source, target = pair(number)
+            yield number, {"source": source, "target": target, "number": number}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _importable():
+    """Puts the builder where a dotted name finds it."""
+    module = types.ModuleType("users_corpus")
+    module.Numbered = Numbered
+    module.not_a_builder = "text"
+    sys.modules["users_corpus"] = module
+    yield
+    del sys.modules["users_corpus"]
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def corpus(data_dir):
+    return open_corpus("users_corpus:Numbered", data_dir=data_dir)
+
+
+def test_splits_have_our_names_and_order(corpus):
+    assert corpus.splits == ("train", "valid", "test")
+    assert [len(corpus.pairs(split)) for split in corpus.splits] == [NUM_PAIRS, 1, 3]
+    with pytest.raises(ValueError, match="no split 'dev'; it has train, valid, test"):
+        corpus.pairs("dev")
+
+
+def test_random_access(corpus):
+    pairs = corpus.pairs("train")
+    assert pairs[7] == pair(7)
+    assert pairs[-1] == pair(NUM_PAIRS - 1)
+    assert pairs[3:9:2] == [pair(3), pair(5), pair(7)]
+    assert pairs[5:5] == []
+    for index in (NUM_PAIRS, -NUM_PAIRS - 1):
+        with pytest.raises(IndexError):
+            pairs[index]
+
+
+def test_iteration_is_in_order_and_whole(corpus):
+    assert list(corpus.pairs("train")) == [pair(number) for number in range(NUM_PAIRS)]
+    assert list(corpus.pairs("valid")) == [pair(0)]
+    assert pair(1) in corpus.pairs("test")
+
+
+def test_pairs_can_be_copied_as_to_another_process(corpus):
+    assert copy.deepcopy(corpus.pairs("test"))[2] == pair(2)
+
+
+def test_fingerprint_is_of_the_text(corpus, data_dir, tmp_path):
+    again = open_corpus("users_corpus:Numbered", data_dir=tmp_path)
+    assert again.fingerprint == corpus.fingerprint
+    assert len(corpus.fingerprint) == 64
+    other_way = open_corpus(
+        "users_corpus:Numbered", data_dir=data_dir, source="target", target="source"
+    )
+    assert other_way.pairs("test")[1] == pair(1)[::-1]
+    assert other_way.fingerprint != corpus.fingerprint
+
+
+def test_fingerprint_is_kept(corpus, data_dir):
+    assert corpus.fingerprint
+    (store,) = data_dir.rglob("fingerprint.source-target.sha256")
+    assert store.read_text(encoding="ascii") == corpus.fingerprint + "\n"
+    store.write_text("kept\n", encoding="ascii")
+    again = open_corpus("users_corpus:Numbered", data_dir=data_dir)
+    assert again.fingerprint == "kept"
+    store.unlink()
+
+
+def test_fingerprint_where_nothing_can_be_written(corpus, tmp_path, monkeypatch):
+    read_only = open_corpus("users_corpus:Numbered", data_dir=tmp_path)
+    # Root may write anywhere, so the refusal is put on.
+    monkeypatch.setattr("pathlib.Path.write_text", refuse)
+    assert read_only.fingerprint == corpus.fingerprint
+    assert not list(tmp_path.rglob("fingerprint*"))
+
+
+def refuse(*args, **kwargs):
+    raise PermissionError("read-only")
+
+
+def test_a_dotted_name_without_its_columns(data_dir):
+    with pytest.raises(ValueError, match="text columns source, target, got source='de' and "):
+        open_corpus("users_corpus:Numbered", data_dir=data_dir, source="de")
+    with pytest.raises(ValueError, match="target='number'"):
+        open_corpus("users_corpus:Numbered", data_dir=data_dir, target="number")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("wmt15", "Unknown corpus 'wmt15'; choose one of bible, multi30k, plain_text, wmt14"),
+        ("no_such_package:Builder", "cannot be imported: No module named 'no_such_package'"),
+        ("users_corpus:Missing", "cannot be imported: .*Missing"),
+        ("users_corpus:not_a_builder", "not a TFDS builder class"),
+        (":", "cannot be imported"),
+    ],
+)
+def test_names_that_do_not_exist(tmp_path, name, message):
+    with pytest.raises(ValueError, match=message):
+        open_corpus(name, data_dir=tmp_path)
+
+
+def test_options_that_do_not_exist(tmp_path):
+    with pytest.raises(ValueError, match="'bible' takes no option sourec; it takes source, target"):
+        open_corpus("bible", data_dir=tmp_path, sourec="en")
+
+
+def test_empty_options_count_as_not_given(tmp_path):
+    with pytest.raises(ValueError, match="no files"):
+        open_corpus("plain_text", data_dir=tmp_path, train_source="", train_target=None)
+    with pytest.raises(ValueError, match="'bible' takes no option train_source;"):
+        open_corpus("bible", data_dir=tmp_path, train_source="a.txt", test_source="")
+
+
+def test_a_manual_dir_that_does_not_exist(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"manual_dir='.*nowhere' is not a folder"):
+        open_corpus("multi30k", data_dir=tmp_path, manual_dir=tmp_path / "nowhere")

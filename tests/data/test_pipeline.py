@@ -1,0 +1,133 @@
+"""Batches as arrays: pairs stay together, streams resume, nothing is dropped."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from jaxformer.data.batching import BatchPlan
+from jaxformer.data.encoded import Encoded, Sentences
+from jaxformer.data.pipeline import eval_batches, source_batches, train_batches
+from jaxformer.model.tokens import EOS, PAD
+
+PAIRS = 101
+
+
+def random_sentences(lengths, seed):
+    rng = np.random.default_rng(seed)
+    return Sentences.from_lists(
+        np.append(rng.integers(4, 997, length - 1), EOS) for length in lengths
+    )
+
+
+@pytest.fixture(scope="module")
+def encoded():
+    rng = np.random.default_rng(0)
+    source = rng.integers(1, 23, PAIRS)
+    return Encoded(
+        random_sentences(source, 1), random_sentences(source + rng.integers(1, 7, PAIRS), 2)
+    )
+
+
+@pytest.fixture(scope="module")
+def plan(encoded):
+    lengths = encoded.source.lengths, encoded.target.lengths
+    return BatchPlan(*lengths, source_tokens=211, target_tokens=251, rows_multiple=2)
+
+
+def split(token_T):
+    """Returns a row's sentences as tuples; what follows the last of them must be padding."""
+    ends = np.flatnonzero(token_T == EOS) + 1
+    last = ends[-1] if len(ends) else 0
+    assert not np.any(token_T[last:] != PAD)
+    starts = [0, *ends[:-1]]
+    return [tuple(token_T[a:b].tolist()) for a, b in zip(starts, ends, strict=True)]
+
+
+def pairs_of(batch):
+    """Returns the pairs of a batch as they share rows."""
+    pairs = []
+    for source_S, target_T in zip(batch["source_BS"], batch["target_BT"], strict=True):
+        pairs += zip(split(source_S), split(target_T), strict=True)
+    return pairs
+
+
+def all_pairs(encoded):
+    sides = encoded.source, encoded.target
+    return sorted(
+        tuple(tuple(side[index].tolist()) for side in sides) for index in range(len(encoded))
+    )
+
+
+def test_an_epoch_of_batches_holds_every_pair_once(encoded, plan):
+    batches = list(itertools.islice(train_batches(encoded, plan, seed=3), plan.batches_per_epoch))
+    assert sorted(pair for batch in batches for pair in pairs_of(batch)) == all_pairs(encoded)
+    shapes = {(*batch["source_BS"].shape, batch["target_BT"].shape[1]) for batch in batches}
+    assert shapes == {tuple(shape) for shape in plan.shapes}
+    assert {array.dtype for batch in batches for array in batch.values()} == {np.dtype("int32")}
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_a_stream_resumed_at_any_step_is_the_unbroken_one(encoded, plan, num_threads):
+    steps = 2 * plan.batches_per_epoch + 3
+    unbroken = list(itertools.islice(train_batches(encoded, plan, seed=3), steps))
+    for start in (1, plan.batches_per_epoch - 1, plan.batches_per_epoch + 2):
+        stream = train_batches(encoded, plan, seed=3, start_step=start, num_threads=num_threads)
+        for batch, expected in zip(stream, unbroken[start:], strict=False):
+            assert batch.keys() == expected.keys()
+            assert all(np.array_equal(batch[name], expected[name]) for name in batch)
+
+
+def test_epochs_and_seeds_differ(encoded, plan):
+    stream = train_batches(encoded, plan, seed=3)
+    epochs = [list(itertools.islice(stream, plan.batches_per_epoch)) for _ in range(2)]
+    epochs.append(
+        list(itertools.islice(train_batches(encoded, plan, seed=4), plan.batches_per_epoch))
+    )
+    for one, other in itertools.combinations(epochs, 2):
+        assert [pairs_of(batch) for batch in one] != [pairs_of(batch) for batch in other]
+
+
+# The longest sentences have 22 and 28 tokens.
+@pytest.mark.parametrize("tokens", [1, 25, 1000])
+def test_evaluation_drops_nothing(encoded, tokens):
+    batches = list(eval_batches(encoded, tokens))
+    assert sorted(pair for batch in batches for pair in pairs_of(batch)) == all_pairs(encoded)
+
+
+def test_evaluation_keeps_its_budget_where_it_can(encoded):
+    for batch in eval_batches(encoded, 100):
+        assert max(batch["source_BS"].size, batch["target_BT"].size) <= 100
+
+
+LENGTHS = [3, 17, 1, 16, 40, 2, 16, 33, 5, 90]
+
+
+@pytest.fixture
+def sources():
+    return random_sentences(LENGTHS, 5)
+
+
+def test_every_source_is_decoded_once(sources):
+    found = {}
+    for batch in source_batches(sources, tokens=64):
+        for row, index in enumerate(batch.indices.tolist()):
+            assert index not in found
+            found[index] = split(batch.source_BS[row])
+        assert not batch.source_BS[len(batch.indices) :].any()
+        assert batch.source_BS.dtype == np.int32
+    assert found == {index: [tuple(sources[index].tolist())] for index in range(len(LENGTHS))}
+
+
+def test_sources_go_from_long_to_short(sources):
+    order = [index for batch in source_batches(sources, tokens=64) for index in batch.indices]
+    assert [LENGTHS[index] for index in order] == sorted(LENGTHS, reverse=True)
+
+
+def test_source_widths_are_few_and_each_has_its_number_of_rows(sources):
+    shapes = {batch.source_BS.shape for batch in source_batches(sources, tokens=64)}
+    assert shapes == {(4, 16), (2, 32), (1, 64), (1, 128)}
+
+
+def test_no_sources_are_no_batches():
+    assert list(source_batches([], tokens=64)) == []
