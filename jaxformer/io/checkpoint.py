@@ -1,0 +1,323 @@
+"""Checkpoints of a training, kept by Orbax.
+
+On disk: `directory/<step>/` with three items, `state` (every array of the training state), `meta`
+and `metrics` (JSON). A step's folder carries a temporary name until it is complete and is then
+renamed, so a kill at any moment leaves either the whole step or a leftover that nothing reads.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+
+from jaxformer.io.record import to_json
+
+_REPAIR = "Restore with the settings it was saved with, those in its workdir's config.json."
+
+
+class Checkpoints:
+    """The checkpoints of one training, oldest to newest.
+
+    A state is any pytree with fields `step` (an integer scalar) and `params`: typed PRNG keys,
+    named tuples and flax dataclasses come back as they were. Saving is asynchronous, and reading
+    waits for the save in flight, so a reader never sees half a checkpoint.
+
+    Args:
+      directory: made when missing, unless `read_only`.
+      keep: the newest `keep` checkpoints stay. One is removed only after a newer one is complete.
+      best: name of a metric given to `save`; the checkpoint where it was smallest stays as well.
+      read_only: neither makes, removes nor saves anything; leftovers of a killed save are ignored.
+        Without it they are removed.
+
+    Raises: ValueError if keep < 1, or if `read_only` and there is no such directory.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        keep: int = 1,
+        *,
+        best: str | None = None,
+        read_only: bool = False,
+    ) -> None:
+        if keep < 1:
+            raise ValueError(f"keep={keep} would remove every checkpoint. Keep at least 1.")
+        self.directory = os.path.abspath(directory)
+        if read_only and not os.path.isdir(self.directory):
+            raise ValueError(f"No checkpoints at {directory}: train first, or correct the path.")
+        self._best = best
+        self._read_only = read_only
+        self._in_flight: int | None = None
+        # Orbax takes a second or two to import; the commands that fail early or only print their
+        # usage should not wait for it.
+        import orbax.checkpoint as ocp
+        from orbax.checkpoint.checkpoint_managers import (
+            preservation_policy,
+            save_decision_policy,
+        )
+
+        _hush_orbax()
+        self._ocp = ocp
+        policies: list[Any] = [preservation_policy.LatestN(keep)]
+        if best is not None:
+            policies.append(
+                preservation_policy.BestN(
+                    get_metric_fn=self._rank, reverse=True, n=1, keep_checkpoints_without_metrics=False
+                )
+            )
+        self._manager = ocp.CheckpointManager(
+            self.directory,
+            # Naming the handlers lets a manager that has saved nothing yet read shapes.
+            item_handlers={
+                "state": ocp.StandardCheckpointHandler(),
+                "meta": ocp.JsonCheckpointHandler(),
+            },
+            options=ocp.CheckpointManagerOptions(
+                # The default policy skips saves that come close together.
+                save_decision_policy=save_decision_policy.FixedIntervalPolicy(1),
+                preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
+                # Set also without `best`: only then does Orbax write the metrics down.
+                best_fn=self._rank,
+                best_mode="min",
+                save_interval_steps=0 if read_only else 1,
+                create=not read_only,
+                cleanup_tmp_directories=not read_only,
+                read_only=read_only,
+            ),
+        )
+
+    def save(
+        self,
+        state: Any,
+        metrics: Mapping[str, Any] | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Starts to save `state` as its `state.step`; the state may be donated right after.
+
+        `meta` is a small mapping for JSON (a position in the data, say), read by `read_meta`.
+
+        Raises: ValueError if the step is not newer than the newest checkpoint; OSError if this
+          save, or the one before it, could not be written.
+        """
+        step = int(state.step)
+        self.wait()
+        newest = self.latest_step()
+        if newest is not None and step <= newest:
+            raise ValueError(
+                f"Step {step} cannot be saved: {self.directory} already holds step {newest}, and "
+                f"steps only grow. Restore that checkpoint first, or use another directory."
+            )
+        args = self._ocp.args.Composite(
+            state=self._ocp.args.StandardSave(state),
+            meta=self._ocp.args.JsonSave(to_json(dict(meta or {}))),
+        )
+        self._in_flight = step
+        try:
+            accepted = self._manager.save(step, args=args, metrics=to_json(dict(metrics or {})))
+        except Exception as error:
+            raise self._unwritten(error) from error
+        if not accepted:  # Orbax's way of refusing: silence.
+            self._in_flight = None
+            reason = "it was opened for reading only" if self._read_only else "Orbax refused it"
+            raise ValueError(f"Step {step} was not saved in {self.directory}: {reason}.")
+
+    def wait(self) -> None:
+        """Returns when the save in flight is complete. Raises: OSError if it failed."""
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._unwritten(error) from error
+        self._in_flight = None
+
+    def all_steps(self) -> list[int]:
+        """The steps there are, ascending."""
+        self.wait()
+        return sorted(self._manager.all_steps())
+
+    def latest_step(self) -> int | None:
+        """The newest step, None when there is none."""
+        return max(self.all_steps(), default=None)
+
+    def best_step(self) -> int | None:
+        """The step whose metric `best` was smallest; None when no checkpoint there has it."""
+        ranks = {step: self._rank(self._manager.metrics(step)) for step in self.all_steps()}
+        known = [step for step, rank in ranks.items() if rank < math.inf]
+        return min(known, key=lambda step: (ranks[step], step), default=None)
+
+    def restore(self, abstract_state: Any, step: int | None = None) -> Any:
+        """The state saved at `step` (default: the newest), with the structure of `abstract_state`.
+
+        Its leaves have a shape and a dtype (`jax.eval_shape`'s result will do); one that has a
+        `sharding` too is restored to it, any other to the first local device.
+
+        Raises: ValueError if there is no such step, if a leaf is missing or another than expected,
+          or if the files are damaged.
+        """
+        step = self._choose(step)
+        target = jax.tree.map(_as_struct, abstract_state)
+        self._check(step, target, "")
+        try:
+            args = self._ocp.args.Composite(state=self._ocp.args.StandardRestore(target))
+            return self._manager.restore(step, args=args)["state"]
+        except Exception as error:
+            raise self._unreadable(step, error) from error
+
+    def last_params(self, n: int, abstract_params: Any) -> list[Any]:
+        """The parameters, and nothing else, of the newest `n` checkpoints, newest first.
+
+        Fewer when there are fewer: the length of the list says how many were found.
+
+        Raises: ValueError as `restore`, and if n < 1 or there is no checkpoint at all.
+        """
+        if n < 1:
+            raise ValueError(f"n={n} checkpoints were asked for. Ask for at least 1.")
+        self._choose(None)
+        target = {"params": jax.tree.map(_as_struct, abstract_params)}
+        args = self._ocp.args.PyTreeRestore(
+            item=target,
+            restore_args=self._ocp.checkpoint_utils.construct_restore_args(target),
+            partial_restore=True,
+        )
+        found = []
+        # Not the manager: it is bound to the whole state, and refuses a part of it.
+        with self._ocp.Checkpointer(self._ocp.PyTreeCheckpointHandler()) as reader:
+            for step in reversed(self.all_steps()[-n:]):
+                self._check(step, target, "params")
+                try:
+                    path = os.path.join(self.directory, str(step), "state")
+                    found.append(reader.restore(path, args=args)["params"])
+                except Exception as error:
+                    raise self._unreadable(step, error) from error
+        return found
+
+    def read_meta(self, step: int | None = None) -> dict[str, Any]:
+        """What `save` was given as `meta` at `step` (default: the newest). Raises: as `restore`."""
+        step = self._choose(step)
+        try:
+            args = self._ocp.args.Composite(meta=self._ocp.args.JsonRestore())
+            return self._manager.restore(step, args=args)["meta"]
+        except Exception as error:
+            raise self._unreadable(step, error) from error
+
+    def close(self) -> None:
+        """Waits for the save in flight and ends Orbax's threads. Raises: OSError as `wait`."""
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _rank(self, metrics: Any) -> float:
+        """Smaller is better; a metric that is missing or not a number is the worst there is."""
+        value = float((metrics or {}).get(self._best, math.inf))
+        return math.inf if math.isnan(value) else value
+
+    def _choose(self, step: int | None) -> int:
+        steps = self.all_steps()
+        if not steps:
+            raise ValueError(f"No checkpoint in {self.directory}: train first, or correct the path.")
+        if step is None:
+            return steps[-1]
+        if step not in steps:
+            held = ", ".join(map(str, steps))
+            raise ValueError(f"No checkpoint of step {step} in {self.directory}: it holds {held}.")
+        return step
+
+    def _check(self, step: int, target: Any, part: str) -> None:
+        """Compares the target with what is stored, before Orbax does so on many pages."""
+        try:
+            stored = _leaves(self._manager.item_metadata(step)["state"].tree)
+        except Exception as error:
+            raise self._unreadable(step, error) from error
+        expected = {
+            path: jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+            for path, leaf in _leaves(target).items()
+        }
+        where = f"Checkpoint {step} in {self.directory}"
+        for path, leaf in expected.items():
+            if path not in stored:
+                raise ValueError(f"{where} has no {path}, which is expected. {_REPAIR}")
+            if _describe(stored[path]) != _describe(leaf):
+                raise ValueError(
+                    f"{where} has {path} as {_describe(stored[path])}, but {_describe(leaf)} is "
+                    f"expected. {_REPAIR}"
+                )
+        for path in stored:
+            if path not in expected and path.startswith(part):
+                raise ValueError(f"{where} has {path}, which is not expected. {_REPAIR}")
+
+    def _unwritten(self, error: Exception) -> OSError:
+        step, self._in_flight = self._in_flight, None
+        # Orbax has already forgotten the steps that the failed one was to replace.
+        self._manager.reload()
+        kept = ", ".join(map(str, sorted(self._manager.all_steps()))) or "none"
+        return OSError(
+            f"Checkpoint {step} could not be written to {self.directory} "
+            f"({_first_line(error)}). Those there are kept: {kept}."
+        )
+
+    def _unreadable(self, step: int, error: Exception) -> ValueError:
+        return ValueError(
+            f"Checkpoint {step} in {self.directory} cannot be read ({_first_line(error)}). "
+            f"Remove its folder to go on from an earlier one."
+        )
+
+
+class _DropOrbax(logging.Filter):
+    """Drops Orbax's log: what fails there reaches the caller as an exception, said once."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return f"{os.sep}orbax{os.sep}checkpoint{os.sep}" not in record.pathname
+
+
+_DROP_ORBAX = _DropOrbax()
+
+
+def _hush_orbax() -> None:
+    """Orbax logs through absl: dozens of lines a save, and a page of stack for one failure."""
+    logging.getLogger("absl").addFilter(_DROP_ORBAX)
+
+
+def _as_struct(leaf: Any) -> jax.ShapeDtypeStruct:
+    # Without a sharding Orbax would look for the devices of the machine that saved.
+    sharding = getattr(leaf, "sharding", None)
+    if sharding is None:
+        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _leaves(tree: Any) -> dict[str, Any]:
+    """Dotted path -> leaf; the same for a state and for Orbax's dicts and lists in its place."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def _describe(leaf: Any) -> str:
+    return f"{jax.numpy.dtype(leaf.dtype).name}[{', '.join(map(str, leaf.shape))}]"
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().split("\n", 1)[0]
+    return text if len(text) <= 300 else text[:297] + "..."

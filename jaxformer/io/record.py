@@ -1,0 +1,284 @@
+"""The records in a workdir: config.json, run.json and metrics.jsonl.
+
+All are strict JSON and whole at any moment: the first two are replaced in one step, the third grows
+by whole lines.
+"""
+
+from __future__ import annotations
+
+import datetime
+import fnmatch
+import json
+import math
+import os
+import pathlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+import numpy as np
+
+from jaxformer.io import environment
+
+_ABSENT = object()
+_NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+def to_json(value: Any) -> Any:
+    """The same value in what strict JSON can hold.
+
+    Arrays and scalars of numpy and jax become numbers and lists, a float32 the shortest decimal
+    that reads back as the same float32; tuples become lists, paths text, and numbers that are not
+    finite "nan", "inf" and "-inf", which `float` reads.
+
+    Raises: ValueError for anything else, naming its type.
+    """
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else str(float(value))
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, jax.Array | np.ndarray) and value.ndim:
+        return [to_json(item) for item in np.asarray(value)]
+    if isinstance(value, jax.Array | np.ndarray):
+        return to_json(np.asarray(value)[()])
+    if isinstance(value, np.generic):
+        is_narrow = jax.numpy.issubdtype(value.dtype, np.floating) and value.dtype.itemsize < 8
+        return to_json(float(str(value)) if is_narrow else value.item())
+    raise ValueError(
+        f"{value!r} is a {type(value).__name__}, which JSON cannot hold. "
+        f"Use numbers, text, lists and mappings."
+    )
+
+
+def write_config(
+    workdir: str | os.PathLike[str],
+    config: Mapping[str, Any],
+    may_change: Collection[str] = (),
+) -> None:
+    """Writes the resolved settings to workdir/config.json, making the workdir when missing.
+
+    Args:
+      config: nested mappings.
+      may_change: patterns (`decode.*`) of dotted keys that may differ from those of the run that
+        the workdir already holds; the file then takes their new values.
+
+    Raises: ValueError if any other key differs, and as `read_config` and `to_json`; nothing is
+      written then.
+    """
+    workdir = pathlib.Path(workdir)
+    config = to_json(config)
+    path = workdir / "config.json"
+    if path.exists():
+        before = read_config(workdir)
+        if before == config:
+            return
+        there, here = dict(_flatten(before)), dict(_flatten(config))
+        changes = [
+            f"{key} is {_show(there, key)} there and {_show(here, key)} here"
+            for key in sorted(there.keys() | here.keys())
+            if there.get(key, _ABSENT) != here.get(key, _ABSENT)
+            and not any(fnmatch.fnmatchcase(key, pattern) for pattern in may_change)
+        ]
+        if changes:
+            raise ValueError(
+                f"{workdir} holds a run with other settings: {'; '.join(changes)}. "
+                f"Give another --workdir, or the same settings."
+            )
+    workdir.mkdir(parents=True, exist_ok=True)
+    _replace(path, json.dumps(config, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
+    """The settings of the run in `workdir`, as nested dicts.
+
+    Raises: ValueError if it holds no config.json, or one that is not a JSON object.
+    """
+    path = pathlib.Path(workdir) / "config.json"
+    if not path.is_file():
+        raise ValueError(
+            f"{workdir} is not the workdir of a run: it holds no config.json. "
+            f"Give the --workdir that `jaxformer train` was given."
+        )
+    return _read_object(path)
+
+
+def write_run(
+    workdir: str | os.PathLike[str],
+    *,
+    argv: Sequence[str],
+    overrides: Mapping[str, Any],
+    seeds: Mapping[str, int],
+) -> None:
+    """Appends a start to workdir/run.json: what was run, by which code, on what, and when.
+
+    The file is {"starts": [...]}, one entry for every time that the run was started or resumed.
+    Initialises jax's devices, so it comes after `jax.distributed.initialize`.
+
+    Args:
+      argv: the command line.
+      overrides: dotted key -> value, as set on the command line.
+      seeds: what for -> seed.
+
+    Raises: ValueError if there is a run.json that is not one.
+    """
+    workdir = pathlib.Path(workdir)
+    path = workdir / "run.json"
+    run: dict[str, Any] = _read_object(path) if path.exists() else {"starts": []}
+    if not isinstance(run.get("starts"), list):
+        raise ValueError(f"{path} has no list `starts`: it is not a run's record. Move it away.")
+    start = {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "argv": list(argv),
+        "overrides": overrides,
+        "seeds": seeds,
+        # Two, for a study may live in a repository of its own.
+        "git": {
+            "package": environment.package_source(),
+            "folder": environment.repository(os.getcwd()),
+        },
+        "versions": environment.versions(),
+        "devices": environment.devices(),
+        "allocator": environment.allocator(),
+    }
+    run["starts"].append(to_json(start))
+    workdir.mkdir(parents=True, exist_ok=True)
+    _replace(path, json.dumps(run, indent=2, allow_nan=False) + "\n")
+
+
+class Metrics:
+    """Appends rows to a metrics.jsonl, each as one line that is on file when `write` returns.
+
+    Opening it cuts the file back to the state that the run goes on from: lines of steps after
+    `resume_step` (0 for a new run) are dropped, and so is a last line that a kill has torn.
+
+    Raises: ValueError if a line other than the last is not a row: that is damage, not a kill.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], resume_step: int) -> None:
+        path = pathlib.Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            before = path.read_bytes()
+            kept = [line for line, row in _rows(path, before) if row["step"] <= resume_step]
+            after = b"".join(line + b"\n" for line in kept)
+            if after != before:
+                _replace(path, after.decode())
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Appends `row`, converted by `to_json`. Waits for the values that are still computed.
+
+        Raises: ValueError if it has no integer `step`; OSError if it cannot be written, and then
+          nothing of it stays.
+        """
+        converted = to_json(row)
+        if not _is_row(converted):
+            raise ValueError(
+                f"A row of metrics needs an integer `step`, got {converted.get('step')!r}. Add it."
+            )
+        rest = json.dumps(converted, allow_nan=False).encode() + b"\n"
+        end = os.fstat(self._file).st_size
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+        except OSError:
+            # Half a line would spoil the next one, once there is room again.
+            os.ftruncate(self._file, end)
+            raise
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl, in order; "nan", "inf" and "-inf" are floats again.
+
+    A torn last line is left out: the run may be writing it.
+
+    Raises: ValueError if another line is not a row.
+    """
+    path = pathlib.Path(path)
+    return [
+        {
+            key: _NOT_FINITE.get(value, value) if isinstance(value, str) else value
+            for key, value in row.items()
+        }
+        for _, row in _rows(path, path.read_bytes())
+    ]
+
+
+def _rows(path: pathlib.Path, text: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Yields (line, row) of every line but a broken last one."""
+    lines = text.rstrip(b"\n").split(b"\n") if text.strip() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if _is_row(row):
+            yield line, row
+        elif number < len(lines):
+            raise ValueError(
+                f"Line {number} of {path} is not a row of metrics. Repair it, or move the file away."
+            )
+
+
+def _is_row(row: Any) -> bool:
+    return isinstance(row, dict) and type(row.get("step")) is int
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _show(flat: Mapping[str, Any], key: str) -> str:
+    return json.dumps(flat[key]) if key in flat else "absent"
+
+
+def _read_object(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON ({error}). Restore it, or move it away.") from error
+    if not isinstance(value, dict):
+        raise ValueError(
+            f"{path} holds a JSON {type(value).__name__}, not an object. Restore it, or move it away."
+        )
+    return value
+
+
+def _replace(path: pathlib.Path, text: str) -> None:
+    """Writes a file so that at any moment, a power cut included, the old or the new one is there."""
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
