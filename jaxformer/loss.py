@@ -107,7 +107,9 @@ def _projected_sums(
 
     def add_chunk(total: LossSums, chunk: _Chunk) -> tuple[LossSums, None]:
         logits_NW = _chunk_logits(chunk, table_WD, vocab_size)
-        sums = cross_entropy_sums(logits_NW[None], chunk.target_N[None], label_smoothing, vocab_size)
+        sums = cross_entropy_sums(
+            logits_NW[None], chunk.target_N[None], label_smoothing, vocab_size
+        )
         return LossSums(*map(jnp.add, total, sums)), None
 
     chunks = _split_columns(hidden_BTD, target_BT, chunk_tokens)

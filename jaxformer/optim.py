@@ -3,10 +3,11 @@
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 
 def noam_rate(
-    step: jax.Array | int, *, d_model: int, warmup_steps: jax.Array | float, num_steps: int = 0
+    step: ArrayLike, *, d_model: int, warmup_steps: jax.Array | float, num_steps: int = 0
 ) -> jax.Array:
     """d_model^-0.5 min(step^-0.5, step warmup_steps^-1.5) (Eq. 3).
 
@@ -24,7 +25,7 @@ def noam_rate(
 
 
 def linear_rate(
-    step: jax.Array | int, *, d_model: int, warmup_steps: jax.Array | float, num_steps: int
+    step: ArrayLike, *, d_model: int, warmup_steps: jax.Array | float, num_steps: int
 ) -> jax.Array:
     """Linear warm-up to Eq. 3's peak, then linear decay to 0 just after step `num_steps`.
 

@@ -1,7 +1,7 @@
 """The training step as a pure function: (state, batch) -> (state, metrics)."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,15 +13,17 @@ from jaxformer.model import Dropout, Transformer, shift_right
 from jaxformer.model.tokens import PAD
 
 Params = Any
-Batch = Mapping[str, jax.Array]
-"""{"source_BS", "target_BT"}: token ids, each row ending in EOS and filled up with PAD."""
+Batch = Mapping[str, Any]
+"""{"source_BS", "target_BT"}: token ids, each row ending in EOS and filled up with PAD.
+
+NumPy's arrays or JAX's.
+"""
 
 Rate = Callable[[jax.Array, "Hyper"], jax.Array]
 """(step counted from 1, hyper) -> learning rate."""
 
 
-@struct.dataclass
-class Hyper:
+class Hyper(struct.PyTreeNode):
     """What may vary without another compiled program; float32 scalars, traced.
 
     Attributes:
@@ -60,8 +62,7 @@ class Hyper:
         return cls(*(jnp.asarray(value, jnp.float32) for value in values))
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """All that training goes on from.
 
     Attributes:
@@ -111,7 +112,7 @@ def loss_sums(
         method="hidden",
     )
     return projected_cross_entropy_sums(
-        hidden_BTD,
+        cast(jax.Array, hidden_BTD),
         params["embedding"]["table"],
         batch["target_BT"],
         label_smoothing,

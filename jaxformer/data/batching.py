@@ -81,9 +81,9 @@ class BatchPlan:
             if tokens < needed:
                 times = f"{rows_multiple} times " if rows_multiple > 1 else ""
                 raise ValueError(
-                    f"A budget of {tokens} {side} tokens does not hold {times}the longest sentence, "
-                    f"{needed} tokens. Raise data.{side}_tokens to at least {needed}, or lower "
-                    "data.max_length."
+                    f"A budget of {tokens} {side} tokens does not hold {times}the longest "
+                    f"sentence, {needed} tokens. Raise data.{side}_tokens to at least {needed}, "
+                    "or lower data.max_length."
                 )
         lengths = np.stack([source_lengths, target_lengths], axis=1).astype(np.int64)
         class_lengths, class_of_pair, class_counts = np.unique(
@@ -105,8 +105,7 @@ class BatchPlan:
             self._batches.append(batches)
         self.batches_per_epoch = sum(self._batches)
         slots = sum(
-            shape.slots * batches
-            for shape, batches in zip(self.shapes, self._batches, strict=True)
+            shape.slots * batches for shape, batches in zip(self.shapes, self._batches, strict=True)
         )
         self.padding = 1.0 - float(lengths.sum()) / slots
         self._class_of_pair = class_of_pair.reshape(-1)

@@ -69,7 +69,9 @@ def pack(class_lengths: np.ndarray, class_counts: np.ndarray, sizes: Sequence[Si
         left = int(class_counts[number])
         while left:
             counts = open_count[source:, target:]
-            rooms = np.where(counts > 0, room[: counts.shape[0], : counts.shape[1]], limit.sum() + 1)
+            rooms = np.where(
+                counts > 0, room[: counts.shape[0], : counts.shape[1]], limit.sum() + 1
+            )
             best = np.unravel_index(np.argmin(rooms), rooms.shape)
             if counts[best] > 0:
                 found = (source + int(best[0]), target + int(best[1]))

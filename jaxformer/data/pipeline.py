@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 import numpy as np
 
@@ -42,8 +42,8 @@ class _Steps:
     def __len__(self) -> int:
         return _ENDLESS
 
-    def __getitem__(self, step: int) -> Batch:
-        epoch, number = self._plan.position(step)
+    def __getitem__(self, index: SupportsIndex) -> Batch:
+        epoch, number = self._plan.position(int(index))
         with self._lock:
             if epoch not in self._epochs:
                 # Threads that read ahead are at most an epoch apart.

@@ -17,7 +17,6 @@ def log_normaliser(logits_BMW: jax.Array) -> jax.Array:
     """Returns the logarithm of the sum of exp(logits), normaliser_BM, float32."""
     # Of blocks, as in best_continuations, so that the compiler computes them once for both.
     top_BM1 = jnp.max(_block_peaks(logits_BMW), axis=-1, keepdims=True)
-    top_BM1 = jnp.where(top_BM1 < IMPOSSIBLE, IMPOSSIBLE, top_BM1)
     return (top_BM1 + jnp.log(jnp.sum(jnp.exp(logits_BMW - top_BM1), -1, keepdims=True)))[..., 0]
 
 

@@ -17,8 +17,7 @@ Step: TypeAlias = Callable[[jax.Array, Any], tuple[jax.Array, Any]]
 Reorder: TypeAlias = Callable[[Any, jax.Array], Any]
 
 
-@struct.dataclass
-class Hypotheses:
+class Hypotheses(struct.PyTreeNode):
     """M hypotheses of each sentence, best first (from `sample`: in the order drawn).
 
     A place for which there is none has score and log_prob -inf, length 0 and PAD only.

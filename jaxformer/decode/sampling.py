@@ -18,8 +18,7 @@ from jaxformer.model.tokens import BOS, EOS, PAD
 Choose: TypeAlias = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
-@struct.dataclass
-class _Rollout:
+class _Rollout(struct.PyTreeNode):
     """The loop's state before step `time`."""
 
     time: jax.Array
@@ -175,13 +174,12 @@ def _draw(weight_RC: jax.Array, uniform_R1: jax.Array) -> jax.Array:
     One random number each through the inverse of the distribution function; a random number for
     every token, as jax.random.categorical draws them, would cost more than a small model's step.
     """
-    is_possible_RC = weight_RC > 0.0
-    below_RC = jnp.where(is_possible_RC, jnp.cumsum(weight_RC, axis=1), 0.0)
+    below_RC = jnp.where(weight_RC > 0.0, jnp.cumsum(weight_RC, axis=1), 0.0)
     # The maximum, because a parallel sum need not end with its highest value to the last bit.
     total_R1 = jnp.max(below_RC, axis=1, keepdims=True)
-    is_above_RC = is_possible_RC & (below_RC > uniform_R1 * total_R1)
     last = weight_RC.shape[1] - 1
-    index_RC = jnp.where(is_above_RC, jnp.arange(last + 1, dtype=jnp.int32), last)
+    index_C = jnp.arange(last + 1, dtype=jnp.int32)
+    index_RC = jnp.where(below_RC > uniform_R1 * total_R1, index_C, last)
     return jnp.min(index_RC, axis=1, keepdims=True)
 
 
@@ -213,7 +211,7 @@ def _roll_out(
             token_TBM=state.token_TBM.at[state.time].set(token_BM),
             log_prob_BM=log_prob_BM,
             length_BM=jnp.where(state.done_BM, state.length_BM, state.time + 1),
-            done_BM=state.done_BM | (token_BM == EOS) | (log_prob_BM == -jnp.inf),
+            done_BM=state.done_BM | (token_BM == EOS),
         )
 
     done_BM = jnp.broadcast_to(limit_B[:, None] < 0, shape_BM)

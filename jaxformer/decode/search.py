@@ -11,8 +11,7 @@ from jaxformer.decode.hypotheses import Hypotheses, Reorder, Step, check_logits,
 from jaxformer.model.tokens import BOS, EOS, PAD
 
 
-@struct.dataclass
-class _Ended:
+class _Ended(struct.PyTreeNode):
     """The best M hypotheses that have ended, best first; score -inf where there is none yet.
 
     Their tokens are found at the end of the search, from the live hypothesis `beam_BM` that stood
@@ -25,8 +24,7 @@ class _Ended:
     beam_BM: jax.Array
 
 
-@struct.dataclass
-class _Search:
+class _Search(struct.PyTreeNode):
     """The loop's state before step `time`, when every live hypothesis has `time` tokens."""
 
     time: jax.Array
@@ -106,7 +104,6 @@ def beam_search(
         log_prob_BM, rank_BM = jax.lax.top_k(jnp.where(is_eos_BC, -jnp.inf, log_prob_BC), num_beams)
         parent_BM = jnp.take_along_axis(beam_BC, rank_BM, axis=1)
         token_BM = jnp.take_along_axis(token_BC, rank_BM, axis=1)
-        token_BM = jnp.where(log_prob_BM > -jnp.inf, token_BM, PAD)
 
         done_B = search.done_B | (search.time >= limit_B) | (ended.score_BM[:, -1] > -jnp.inf)
         if early_stop:
@@ -139,12 +136,11 @@ def beam_search(
     )
     search = jax.lax.while_loop(lambda search: jnp.any(~search.done_B), advance, start)
     best = jax.tree.map(lambda value_BM: value_BM[:, :num_best], search.ended)
-    length_BM = jnp.where(best.score_BM > -jnp.inf, best.length_BM, 0)
     return Hypotheses(
-        token_BMT=_read_back(search.token_TBM, search.parent_TBM, best.beam_BM, length_BM),
+        token_BMT=_read_back(search.token_TBM, search.parent_TBM, best.beam_BM, best.length_BM),
         score_BM=best.score_BM,
         log_prob_BM=best.log_prob_BM,
-        length_BM=length_BM,
+        length_BM=best.length_BM,
     )
 
 
@@ -175,6 +171,7 @@ def _merge(ended: _Ended, newly_ended: _Ended, done_B: jax.Array) -> _Ended:
     """Returns the best M of both, the older first among equals; a sentence that is done keeps its.
 
     Without the latter a sentence's result would depend on how long the others of its batch take.
+    As -inf is no better than -inf, a place without a hypothesis keeps its length of 0.
     """
     beams = ended.score_BM.shape[1]
     both = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), ended, newly_ended)

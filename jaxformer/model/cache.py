@@ -7,8 +7,7 @@ from flax import struct
 from jaxformer.model.masks import Mask, Positions
 
 
-@struct.dataclass
-class LayerCache:
+class LayerCache(struct.PyTreeNode):
     """Keys and values of one layer.
 
     Self-attention's are kept for every position P of the output and every hypothesis M; those over
@@ -38,8 +37,7 @@ class LayerCache:
         )
 
 
-@struct.dataclass
-class Cache:
+class Cache(struct.PyTreeNode):
     """What decoding one more position needs.
 
     Hypotheses change places at every step of a beam search. Instead of moving keys and values, the
@@ -61,13 +59,11 @@ class Cache:
         """Returns the cache in which each hypothesis is its own ancestor at the next position."""
         batch, beams, _ = self.ancestor_BMP.shape
         own_BM1 = jnp.broadcast_to(jnp.arange(beams, dtype=jnp.int32)[:, None], (batch, beams, 1))
-        ancestor_BMP = jax.lax.dynamic_update_slice(
-            self.ancestor_BMP, own_BM1, (0, 0, self.length)
-        )
+        ancestor_BMP = jax.lax.dynamic_update_slice(self.ancestor_BMP, own_BM1, (0, 0, self.length))
         return self.replace(ancestor_BMP=ancestor_BMP)
 
     def mask(self) -> Mask:
-        """Returns the mask from each hypothesis to its own past among all places of all positions."""
+        """Returns the mask from each hypothesis to its own past among the places of all."""
         batch, beams, positions = self.ancestor_BMP.shape
         own_BMPM = self.ancestor_BMP[..., None] == jnp.arange(beams, dtype=jnp.int32)
         return Mask(allowed_BTS=own_BMPM.reshape(batch, beams, positions * beams), causal=True)

@@ -21,8 +21,7 @@ def _mix(word: jax.Array) -> jax.Array:
     return word ^ (word >> 16)
 
 
-@struct.dataclass
-class Dropout:
+class Dropout(struct.PyTreeNode):
     """The dropout of one step: its rate and where its random numbers come from.
 
     Attributes:

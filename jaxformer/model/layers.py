@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxformer.model.attention import Attend, MultiHeadAttention, dot_product_attention
+from jaxformer.model.cache import LayerCache
 from jaxformer.model.dropout import Dropout, fold
 from jaxformer.model.masks import Mask, Positions
 from jaxformer.model.residual import Residual, post_norm
@@ -135,13 +136,13 @@ class DecoderLayer(nn.Module):
     def step(
         self,
         x_BMD: jax.Array,
-        cache: "LayerCache",
+        cache: LayerCache,
         mask: Mask,
         cross_mask: Mask,
         positions: Positions,
         cross_positions: Positions,
         length: jax.Array,
-    ) -> tuple[jax.Array, "LayerCache"]:
+    ) -> tuple[jax.Array, LayerCache]:
         """Decodes one position of M hypotheses a sentence; returns (x_BMD, cache with it)."""
         after = cache
 

@@ -5,16 +5,14 @@ import jax.numpy as jnp
 from flax import struct
 
 
-@struct.dataclass
-class Positions:
+class Positions(struct.PyTreeNode):
     """Where queries and keys stand in their sentences; a leading axis of 1 holds for every row."""
 
     query_BT: jax.Array
     key_BS: jax.Array
 
 
-@struct.dataclass
-class Mask:
+class Mask(struct.PyTreeNode):
     """Facts about legal links (section 3.2.3); each that is given must allow a link.
 
     A plain attention function calls `materialise`; a fused one reads the facts themselves, so that

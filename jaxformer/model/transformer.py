@@ -126,10 +126,11 @@ class Decoder(nn.Module):
 class Transformer(nn.Module):
     """The encoder/decoder of section 3. The defaults are the paper's base model.
 
-    A source row holds one sentence or more, each ending in EOS, then PAD; a target row holds as many,
-    and sentence number i of it attends to sentence number i of the source. Sentences that share a
-    row do not see each other, and each has positions of its own. A row of PAD only is legal and
-    counts for nothing. What varies is an argument: `attend`, `residual`, `positions`, `activation`.
+    A source row holds one sentence or more, each ending in EOS, then PAD; a target row holds as
+    many, and sentence number i of it attends to sentence number i of the source. Sentences that
+    share a row do not see each other, and each has positions of its own. A row of PAD only is legal
+    and counts for nothing. What varies is an argument: `attend`, `residual`, `positions`,
+    `activation`.
 
     Attributes:
       d_k, d_v: widths of a head's queries and keys, and of its values.
@@ -243,9 +244,7 @@ class Transformer(nn.Module):
             x_BTD,
             memory_BSD,
             # Padding follows the sentences, so that causality alone hides it from real tokens.
-            Mask(
-                query_segment_BT=target.number_BT, key_segment_BS=target.number_BT, causal=True
-            ),
+            Mask(query_segment_BT=target.number_BT, key_segment_BS=target.number_BT, causal=True),
             Mask(
                 key_valid_BS=source_BS != PAD,
                 query_segment_BT=target.number_BT,

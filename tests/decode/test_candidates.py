@@ -65,9 +65,11 @@ def test_normaliser_does_not_overflow():
 def test_what_cannot_follow_has_no_probability():
     logits = jnp.array([0.0, -1e9, -jnp.inf, jnp.nan])
     assert extend(jnp.float32(-1.0), logits, jnp.float32(0.5)).tolist() == [-1.5, *[-np.inf] * 3]
-    nothing_BMW = jnp.full((1, 1, 7), -1e9)
-    normaliser_BM = log_normaliser(nothing_BMW)
-    assert np.all(extend(jnp.zeros((1, 1, 1)), nothing_BMW, normaliser_BM[..., None]) == -np.inf)
+    for logit in (-1e9, -np.inf):
+        logits_BMW = jnp.full((1, 1, 7), logit)
+        normaliser_BM = log_normaliser(logits_BMW)
+        total_BMW = extend(jnp.zeros((1, 1, 1)), logits_BMW, normaliser_BM[..., None])
+        assert np.all(total_BMW == -np.inf)
 
 
 def test_a_token_never_raises_the_log_probability():

@@ -57,6 +57,11 @@ def test_greedy_follows_the_definition(table_model, found, eos_bonus):
             np.testing.assert_allclose(score, model.log_prob(row, tokens), rtol=2e-5)
 
 
+def test_a_limit_beyond_the_buffers_is_cut(table_model, same):
+    model = table_model.random(5, B, W, eos_bonus=-40.0)
+    assert same(greedily(model, [T + 8] * B), greedily(model, [T - 1] * B))
+
+
 def test_greedy_takes_the_lowest_of_equals(table_model, found):
     model = table_model.constant([0.0, 0.0, 0.0, 5.0, 5.0], 1)
     assert found(greedily(model, [2]))[0][0][0] == (3, 3, EOS)
@@ -171,7 +176,7 @@ def test_impossible_tokens_are_never_drawn(table_model, options):
 
 
 def test_a_sentence_of_nan_has_no_hypotheses(table_model, found):
-    model = table_model.constant([np.nan] * W, 3)
+    model = table_model.constant([0.0, 1.0, 2.0, np.nan], 3)
     for options in ({"top_k": 2}, {"top_p": 0.5}):
         assert found(draw(model, [5, 0, -1], **options)) == [[], [], []]
 
@@ -198,6 +203,20 @@ def test_draw_never_takes_what_has_no_weight():
     uniform_R1 = np.array([[0.0, 0.2999, 0.3001, 0.7999, 0.8001, 0.99, below_one]], np.float32).T
     got_R1 = _draw(jnp.asarray(weight_RC), jnp.asarray(uniform_R1))
     assert got_R1.ravel().tolist() == [2, 2, 4, 4, 6, 6, 6]
+
+
+def test_draw_withstands_the_rounding_of_parallel_sums():
+    rng = np.random.default_rng(0)
+    weight_RC = np.exp(rng.normal(size=(211, 997)) * 3).astype(np.float32)
+    weight_RC[rng.random(weight_RC.shape) < 0.5] = 0.0
+    # Where the sum rises at a token of weight 0, a random number that falls between hits it.
+    below_RC = np.asarray(jnp.cumsum(weight_RC, axis=1))
+    before_RC = np.maximum.accumulate(below_RC, axis=1)[:, :-1]
+    row, index = np.nonzero((weight_RC[:, 1:] == 0.0) & (below_RC[:, 1:] > before_RC))
+    assert len(row) > 100
+    uniform_R1 = (before_RC[row, index] / below_RC[row].max(axis=1))[:, None]
+    got_R1 = np.asarray(_draw(jnp.asarray(weight_RC[row]), jnp.asarray(uniform_R1)))
+    assert np.all(np.take_along_axis(weight_RC[row], got_R1, axis=1) > 0.0)
 
 
 @pytest.mark.parametrize(

@@ -215,7 +215,7 @@ def test_a_sentence_of_nan_has_no_hypotheses(table_model, found, same):
 
     def step(token_BM, cache):
         logits_BMW, cache = model.step(token_BM, cache)
-        return logits_BMW.at[2].set(jnp.nan), cache
+        return logits_BMW.at[2, :, 4].set(jnp.nan), cache
 
     options = {"num_beams": 3, "max_length": T}
     got = compiled(step, model.reorder, model.start(3), jnp.asarray(LIMITS), **options)
