@@ -7,15 +7,16 @@ renamed, so a kill at any moment leaves either the whole step or a leftover that
 
 from __future__ import annotations
 
-import logging
 import math
 import os
+import re
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
 import jax
 
+from jaxformer.io.quiet import hush_orbax
 from jaxformer.io.record import to_json
 
 _REPAIR = "Restore with the settings it was saved with, those in its workdir's config.json."
@@ -57,20 +58,13 @@ class Checkpoints:
         # Orbax takes a second or two to import; the commands that fail early or only print their
         # usage should not wait for it.
         import orbax.checkpoint as ocp
-        from orbax.checkpoint.checkpoint_managers import (
-            preservation_policy,
-            save_decision_policy,
-        )
+        from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-        _hush_orbax()
+        hush_orbax()
         self._ocp = ocp
         policies: list[Any] = [preservation_policy.LatestN(keep)]
         if best is not None:
-            policies.append(
-                preservation_policy.BestN(
-                    get_metric_fn=self._rank, reverse=True, n=1, keep_checkpoints_without_metrics=False
-                )
-            )
+            policies.append(preservation_policy.BestN(get_metric_fn=self._rank, reverse=True, n=1))
         self._manager = ocp.CheckpointManager(
             self.directory,
             # Naming the handlers lets a manager that has saved nothing yet read shapes.
@@ -79,13 +73,10 @@ class Checkpoints:
                 "meta": ocp.JsonCheckpointHandler(),
             },
             options=ocp.CheckpointManagerOptions(
-                # The default policy skips saves that come close together.
-                save_decision_policy=save_decision_policy.FixedIntervalPolicy(1),
                 preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
                 # Set also without `best`: only then does Orbax write the metrics down.
                 best_fn=self._rank,
                 best_mode="min",
-                save_interval_steps=0 if read_only else 1,
                 create=not read_only,
                 cleanup_tmp_directories=not read_only,
                 read_only=read_only,
@@ -188,7 +179,7 @@ class Checkpoints:
         # Not the manager: it is bound to the whole state, and refuses a part of it.
         with self._ocp.Checkpointer(self._ocp.PyTreeCheckpointHandler()) as reader:
             for step in reversed(self.all_steps()[-n:]):
-                self._check(step, target, "params")
+                self._check(step, target, "params.")
                 try:
                     path = os.path.join(self.directory, str(step), "state")
                     found.append(reader.restore(path, args=args)["params"])
@@ -231,7 +222,9 @@ class Checkpoints:
     def _choose(self, step: int | None) -> int:
         steps = self.all_steps()
         if not steps:
-            raise ValueError(f"No checkpoint in {self.directory}: train first, or correct the path.")
+            raise ValueError(
+                f"No checkpoint in {self.directory}: train first, or correct the path."
+            )
         if step is None:
             return steps[-1]
         if step not in steps:
@@ -269,29 +262,14 @@ class Checkpoints:
         kept = ", ".join(map(str, sorted(self._manager.all_steps()))) or "none"
         return OSError(
             f"Checkpoint {step} could not be written to {self.directory} "
-            f"({_first_line(error)}). Those there are kept: {kept}."
+            f"({_reason(error)}). Those there are kept: {kept}."
         )
 
     def _unreadable(self, step: int, error: Exception) -> ValueError:
         return ValueError(
-            f"Checkpoint {step} in {self.directory} cannot be read ({_first_line(error)}). "
+            f"Checkpoint {step} in {self.directory} cannot be read ({_reason(error)}). "
             f"Remove its folder to go on from an earlier one."
         )
-
-
-class _DropOrbax(logging.Filter):
-    """Drops Orbax's log: what fails there reaches the caller as an exception, said once."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return f"{os.sep}orbax{os.sep}checkpoint{os.sep}" not in record.pathname
-
-
-_DROP_ORBAX = _DropOrbax()
-
-
-def _hush_orbax() -> None:
-    """Orbax logs through absl: dozens of lines a save, and a page of stack for one failure."""
-    logging.getLogger("absl").addFilter(_DROP_ORBAX)
 
 
 def _as_struct(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -318,6 +296,8 @@ def _describe(leaf: Any) -> str:
     return f"{jax.numpy.dtype(leaf.dtype).name}[{', '.join(map(str, leaf.shape))}]"
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().split("\n", 1)[0]
-    return text if len(text) <= 300 else text[:297] + "..."
+def _reason(error: Exception) -> str:
+    """The innermost cause: messages here are nested, each level with the path of a file."""
+    text = str(error).strip().split("\n", 1)[0].rsplit('": ', 1)[-1]
+    text = re.sub(r" \[(os_error_code|source locations)=.*", "", text) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."

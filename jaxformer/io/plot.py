@@ -1,14 +1,15 @@
 """Pictures of a run, as PNG files: its loss curve, and the attention of one sentence.
 
-Figures are made by matplotlib's objects, never by pyplot, whose global state and windows would reach
-into a caller's notebook. It is imported on demand: a training without pictures does without it.
+Figures are made by matplotlib's objects, never by pyplot, whose global state and windows would
+reach into a caller's notebook. It is imported on demand: a training without pictures does without.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,37 +51,43 @@ def plot_loss(
             f"There is no loss to plot: none of {len(rows)} rows of metrics holds a finite "
             f"{training} or {validation}. Train for some steps first."
         )
-    figure = _figure(7.0, 4.2)
-    axes = figure.add_subplot()
-    if loss.size:
-        window = loss.size // 40
-        few = {"marker": "o", "markersize": 4} if loss.size <= 3 else {}
-        if window >= 3:
-            axes.plot(step, loss, color=_TRAINING, linewidth=0.6, alpha=0.35)
-            loss = _running_mean(loss, window)
-        axes.plot(step, loss, color=_TRAINING, linewidth=1.6, label="training loss", **few)
-    if valid_loss.size:
-        dots = {"marker": "o", "markersize": 4} if valid_loss.size <= 60 else {}
-        axes.plot(
-            valid_step, valid_loss, color=_VALIDATION, linewidth=1.6, label="validation nll", **dots
-        )
-    low, high = float(values.min()), float(values.max())
-    if low > 0:
-        axes.set_yscale("log")
-        _readable_ticks(axes.yaxis, low, high)
-    axes.set_xlabel("step")
-    if loss.size and valid_loss.size:
-        axes.set_ylabel("nats a token")
-        axes.legend(frameon=False)
-    else:
-        name = "training loss" if loss.size else "validation nll"
-        axes.set_ylabel(f"{name} (nats a token)")
-    axes.grid(color=_GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.6g}")
-    _save(figure, path)
+    from matplotlib.ticker import MaxNLocator
+
+    with _picture(7.0, 4.2, path) as figure:
+        axes = figure.add_subplot()
+        if loss.size:
+            window = loss.size // 40
+            few: dict[str, Any] = {"marker": "o", "markersize": 4} if loss.size <= 3 else {}
+            if window >= 3:
+                axes.plot(step, loss, color=_TRAINING, linewidth=0.6, alpha=0.35)
+                loss = _running_mean(loss, window)
+            axes.plot(step, loss, color=_TRAINING, linewidth=1.6, label="training loss", **few)
+        if valid_loss.size:
+            dots: dict[str, Any] = {"marker": "o", "markersize": 4} if valid_loss.size <= 60 else {}
+            axes.plot(
+                valid_step,
+                valid_loss,
+                color=_VALIDATION,
+                linewidth=1.6,
+                label="validation nll",
+                **dots,
+            )
+        low, high = float(values.min()), float(values.max())
+        if low > 0:
+            axes.set_yscale("log")
+            _readable_ticks(axes.yaxis, low, high)
+        axes.set_xlabel("step")
+        if loss.size and valid_loss.size:
+            axes.set_ylabel("nats a token")
+            axes.legend(frameon=False)
+        else:
+            name = "training loss" if loss.size else "validation nll"
+            axes.set_ylabel(f"{name} (nats a token)")
+        axes.grid(color=_GRID, linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.xaxis.set_major_locator(MaxNLocator(9, steps=[1, 2, 2.5, 5, 10], integer=True))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.6g}")
 
 
 def plot_attention(
@@ -106,74 +113,77 @@ def plot_attention(
     if weights_HTS.ndim != 3 or weights_HTS.shape[1:] != expected or not weights_HTS.size:
         raise ValueError(
             f"Attention weights of shape {weights_HTS.shape} do not fit {expected[0]} target and "
-            f"{expected[1]} source pieces. Give (heads, {expected[0]}, {expected[1]}), none of them 0."
+            f"{expected[1]} source pieces. Give (heads, {expected[0]}, {expected[1]}), none of "
+            f"them 0."
         )
     num_heads, num_target, num_source = weights_HTS.shape
     # Inches. A cell has room for a line of text, until the sentence is too long for a screen.
-    cell = min(0.17, max(0.04, 9.0 / max(num_target, num_source)))
-    width, height = max(1.5, cell * num_source), max(1.5, cell * num_target)
+    cell_x, cell_y = (min(0.17, max(0.04, 9.0 / count)) for count in (num_source, num_target))
+    width, height = max(1.5, cell_x * num_source), max(1.5, cell_y * num_target)
     rows = math.ceil(num_heads / min(4, max(1, int(20.0 // width))))
     columns = math.ceil(num_heads / rows)
-    size = min(9.0, max(5.0, 0.78 * 72.0 * cell))
-    every_x, every_y = (
-        math.ceil(size * count / (0.78 * 72.0 * side))
-        for count, side in ((num_source, width), (num_target, height))
-    )
+    # Points; labels that would overlap at the smallest size are left out.
+    size_x, size_y = (min(9.0, max(5.0, 56.0 * cell)) for cell in (cell_x, cell_y))
+    every_x = math.ceil(size_x * num_source / (56.0 * width) - 1e-6)
+    every_y = math.ceil(size_y * num_target / (56.0 * height) - 1e-6)
     labels = [[_drawable(piece) for piece in pieces] for pieces in (source_pieces, target_pieces)]
-    room_x, room_y = (0.4 + 0.0095 * size * max(map(len, names)) for names in labels)
+    room_x = 0.4 + 0.0095 * size_x * max(map(len, labels[0]))
+    room_y = 0.4 + 0.0095 * size_y * max(map(len, labels[1]))
+    size = (columns * (width + 0.25) + room_y + 0.9, rows * (height + 0.4) + room_x + 0.6)
 
-    figure = _figure(columns * (width + 0.25) + room_y + 0.9, rows * (height + 0.4) + room_x + 0.6)
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
-    image = None
-    for head, axes in enumerate(panels):
-        if head >= num_heads:
-            axes.set_axis_off()
-            continue
-        image = axes.imshow(
-            weights_HTS[head], cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto", interpolation="none"
-        )
-        axes.set_title(f"head {head + 1}", fontsize=9)
-        text = {"fontsize": size, "parse_math": False}
-        axes.set_xticks(range(0, num_source, every_x), labels[0][::every_x], rotation=90, **text)
-        axes.set_yticks(range(0, num_target, every_y), labels[1][::every_y], **text)
-        # Shared axes label the last row only; here the panel above a gap is the last of its column.
-        is_last = head + columns >= num_heads
-        axes.tick_params(length=0, labelbottom=is_last, labelleft=head % columns == 0)
-        axes.spines[:].set_color(_GRID)
-    bar = figure.colorbar(image, ax=list(figure.axes), shrink=min(1.0, 2.5 / (rows * height)), pad=0.01)
-    bar.set_label("attention weight", fontsize=9)
-    bar.ax.tick_params(labelsize=8)
-    bar.outline.set_visible(False)
-    figure.supxlabel("source", fontsize=10)
-    figure.supylabel("target", fontsize=10)
-    if title:
-        figure.suptitle(_drawable(title), fontsize=11, parse_math=False)
-    _save(figure, path)
+    with _picture(*size, path) as figure:
+        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
+        style: dict[str, Any] = {"cmap": "Blues", "vmin": 0.0, "vmax": 1.0, "aspect": "auto"}
+        text_x: dict[str, Any] = {"fontsize": size_x, "parse_math": False, "rotation": 90}
+        text_y: dict[str, Any] = {"fontsize": size_y, "parse_math": False}
+        images = []
+        for head, axes in enumerate(panels):
+            if head >= num_heads:
+                axes.set_axis_off()
+                continue
+            images.append(axes.imshow(weights_HTS[head], interpolation="none", **style))
+            axes.set_title(f"head {head + 1}", fontsize=9)
+            axes.set_xticks(range(0, num_source, every_x), labels[0][::every_x], **text_x)
+            axes.set_yticks(range(0, num_target, every_y), labels[1][::every_y], **text_y)
+            # Shared axes label the last row only; here the panel above a gap is its column's last.
+            is_last = head + columns >= num_heads
+            axes.tick_params(length=0, labelbottom=is_last, labelleft=head % columns == 0)
+            axes.spines[:].set_color(_GRID)
+        shrink = min(1.0, 2.5 / (rows * height))
+        bar = figure.colorbar(images[0], ax=list(figure.axes), shrink=shrink, pad=0.01)
+        bar.set_label("attention weight", fontsize=9)
+        bar.ax.tick_params(labelsize=8)
+        bar.outline.set_visible(False)
+        figure.supxlabel("source", fontsize=10)
+        figure.supylabel("target", fontsize=10)
+        if title:
+            figure.suptitle(_drawable(title), fontsize=11, parse_math=False)
 
 
-def _figure(width: float, height: float) -> Figure:
-    """A figure of that many inches, on the canvas that draws without a screen."""
+@contextlib.contextmanager
+def _picture(width: float, height: float, path: str | os.PathLike[str]) -> Generator[Figure]:
+    """A figure of that many inches, which is on file after the block, unless that raises."""
+    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    # Not in the user's style: it may name a font that is not there, or draw on black.
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+        _save(figure, path)
 
 
 def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    import matplotlib
-
-    # A user's matplotlibrc may name a font that is not there; the one meant here comes along.
-    with matplotlib.rc_context({"font.family": "DejaVu Sans"}):
-        figure.savefig(path, format="png", dpi=_DPI, facecolor="white")
+    figure.savefig(path, format="png", dpi=_DPI, facecolor="white")
 
 
 def _series(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
     pairs = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
     steps = np.array([float(step) for step, _ in pairs])
-    values = np.array([float(value) for _, value in pairs])
-    return steps, np.where(np.isfinite(values), values, np.nan)
+    return steps, np.array([float(value) for _, value in pairs])
 
 
 def _running_mean(values: np.ndarray, window: int) -> np.ndarray:

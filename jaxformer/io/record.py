@@ -14,7 +14,7 @@ import os
 import pathlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 
 import jax
 import numpy as np
@@ -194,6 +194,7 @@ class Metrics:
             raise
 
     def close(self) -> None:
+        """Closes the file."""
         os.close(self._file)
 
     def __enter__(self) -> Self:
@@ -237,11 +238,12 @@ def _rows(path: pathlib.Path, text: bytes) -> Iterator[tuple[bytes, dict[str, An
             yield line, row
         elif number < len(lines):
             raise ValueError(
-                f"Line {number} of {path} is not a row of metrics. Repair it, or move the file away."
+                f"Line {number} of {path} is not a row of metrics. Repair it, or move the file "
+                "away."
             )
 
 
-def _is_row(row: Any) -> bool:
+def _is_row(row: Any) -> TypeGuard[dict[str, Any]]:
     return isinstance(row, dict) and type(row.get("step")) is int
 
 
@@ -264,13 +266,14 @@ def _read_object(path: pathlib.Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not JSON ({error}). Restore it, or move it away.") from error
     if not isinstance(value, dict):
         raise ValueError(
-            f"{path} holds a JSON {type(value).__name__}, not an object. Restore it, or move it away."
+            f"{path} holds a JSON {type(value).__name__}, not an object. Restore it, or move it "
+            "away."
         )
     return value
 
 
 def _replace(path: pathlib.Path, text: str) -> None:
-    """Writes a file so that at any moment, a power cut included, the old or the new one is there."""
+    """Writes a file so that at any moment, even of a power cut, the old or the new is there."""
     temporary = path.with_name(path.name + ".tmp")
     with open(temporary, "w", encoding="utf-8", newline="\n") as file:
         file.write(text)
