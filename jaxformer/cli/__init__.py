@@ -1,0 +1,1 @@
+"""The command `jaxformer`: the rim, where settings, files and messages meet the library."""

@@ -1,0 +1,148 @@
+"""From settings to the library's objects: the only place that knows both.
+
+Every function takes a nested dict that `settings.check` has passed, from a config file or from a
+workdir's config.json.
+"""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxformer.data.corpus import Corpus, open_corpus
+from jaxformer.model import Transformer
+from jaxformer.optim import scale_by_paper_adam
+from jaxformer.train import Hyper, Rate
+
+Config = Mapping[str, Any]
+
+
+def resolve(key: str, name: str) -> Any:
+    """Imports what "package.module:name" names.
+
+    Args:
+      key: the setting, for messages.
+      name: its value.
+
+    Raises: ValueError if there is no such module or no such name in it. A module that fails while
+      it is imported keeps its own error.
+    """
+    module_name, _, attribute = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        raise ValueError(
+            f"{key}={name!r}: there is no module {error.name!r}. Correct the name, or put the "
+            "module's folder on PYTHONPATH."
+        ) from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise ValueError(
+                f"{key}={name!r}: {module_name} has no {attribute!r}. Correct the name."
+            )
+        found = getattr(found, part)
+    return found
+
+
+def make_model(config: Config, vocab_size: int) -> Transformer:
+    """Returns the model for a vocabulary.
+
+    Raises: ValueError if the heads' widths do not come out even, or a dotted name does not exist.
+    """
+    model = config["model"]
+    widths = {}
+    for name in ("d_k", "d_v"):
+        if model[name] == 0 and model["d_model"] % model["num_heads"]:
+            raise ValueError(
+                f"d_model={model['d_model']} is not divisible by num_heads={model['num_heads']}. "
+                "Set model.d_k and model.d_v, or choose a multiple of "
+                f"{model['num_heads']}."
+            )
+        widths[name] = model[name] or model["d_model"] // model["num_heads"]
+    parts = {
+        field: resolve(f"model.{name}", model[name])
+        for field, name in (
+            ("attend", "attention"),
+            ("residual", "residual"),
+            ("positions", "positions"),
+            ("activation", "activation"),
+        )
+    }
+    return Transformer(
+        vocab_size=vocab_size,
+        d_model=model["d_model"],
+        d_ff=model["d_ff"],
+        num_heads=model["num_heads"],
+        num_encoder_layers=model["num_encoder_layers"],
+        num_decoder_layers=model["num_decoder_layers"],
+        vocab_multiple=model["vocab_multiple"],
+        max_length=model["max_length"],
+        attention_bias=model["attention_bias"],
+        norm_epsilon=model["norm_epsilon"],
+        dtype=jnp.dtype(model["dtype"]),
+        **widths,
+        **parts,
+    )
+
+
+def make_optimizer(config: Config) -> optax.GradientTransformation:
+    """Returns Adam's direction; the learning rate is applied by the step."""
+    optimizer = config["optimizer"]
+    return scale_by_paper_adam(
+        beta1=optimizer["beta1"],
+        beta2=optimizer["beta2"],
+        epsilon=optimizer["epsilon"],
+        clip_norm=optimizer["clip_norm"],
+    )
+
+
+def make_rate(config: Config) -> Rate:
+    """Returns (step, hyper) -> learning rate.
+
+    Raises: ValueError if the schedule's dotted name does not exist.
+    """
+    schedule = resolve("optimizer.schedule", config["optimizer"]["schedule"])
+    d_model, num_steps = config["model"]["d_model"], config["train"]["num_steps"]
+
+    def rate(step: jax.Array, hyper: Hyper) -> jax.Array:
+        return hyper.learning_rate * schedule(
+            step, d_model=d_model, warmup_steps=hyper.warmup_steps, num_steps=num_steps
+        )
+
+    return rate
+
+
+def make_hyper(config: Config) -> Hyper:
+    """Returns what may vary without another program."""
+    return Hyper.create(
+        dropout_rate=config["train"]["dropout_rate"],
+        label_smoothing=config["train"]["label_smoothing"],
+        learning_rate=config["optimizer"]["learning_rate"],
+        warmup_steps=config["optimizer"]["warmup_steps"],
+    )
+
+
+def make_corpus(config: Config) -> Corpus:
+    """Opens the corpus, preparing it if that has not been done yet.
+
+    Raises: ValueError or OSError as `open_corpus`.
+    """
+    data = config["data"]
+    files = {
+        f"{split}_{side}": data[f"{split}_{side}"]
+        for split in ("train", "valid", "test")
+        for side in ("source", "target")
+    }
+    return open_corpus(
+        data["corpus"],
+        data_dir=data["data_dir"] or None,
+        manual_dir=data["manual_dir"] or None,
+        source=data["source"],
+        target=data["target"],
+        **files,
+    )

@@ -1,0 +1,143 @@
+"""Settings from a config file, with the command line's overrides.
+
+A config file is Python with a function `get_config(arg="") -> ConfigDict`, so running it is running
+code; a workdir's config.json is only data.
+"""
+
+import ast
+import difflib
+import runpy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxformer.cli.mistakes import Mistake
+
+_FLAG = "--config"
+_FILES = [
+    f"{split}_{side}" for split in ("train", "valid", "test") for side in ("source", "target")
+]
+_TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+
+Assignment = tuple[str, str]
+"""A dotted key and the text of its new value."""
+
+
+def split_arguments(argv: Sequence[str]) -> tuple[str, list[Assignment], list[str]]:
+    """Takes `--config=FILE` and every `--config.a.b=value` out of a command line.
+
+    Returns: (the file or "", the overrides in order, all other arguments).
+    """
+    spec, assignments, rest = "", [], []
+    arguments = iter(argv)
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if name != _FLAG and not name.startswith(f"{_FLAG}."):
+            rest.append(argument)
+            continue
+        if not equals:
+            value = next(arguments, "")
+            if not value or value.startswith("--"):
+                raise Mistake(f"{name} lacks a value. Write {name}=...")
+        if name == _FLAG:
+            spec = value
+        else:
+            assignments.append((name.removeprefix(f"{_FLAG}."), value))
+    return spec, assignments, rest
+
+
+def load(spec: str) -> ConfigDict:
+    """Runs the config file named by `path.py` or `path.py:argument`; the result is locked.
+
+    Raises: Mistake if there is no such file, or it does not take the argument.
+    """
+    name, colon, argument = (spec, "", "") if Path(spec).is_file() else spec.partition(":")
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise Mistake(f"There is no config file {name!r}.{suggestion(path.name, _siblings(path))}")
+    try:
+        get_config = runpy.run_path(str(path)).get("get_config")
+        if get_config is None:
+            raise Mistake(f"{name} has no function get_config, so it is not a config file.")
+        config = get_config(argument) if colon else get_config()
+    except (ValueError, SyntaxError, AttributeError, KeyError) as error:
+        # ConfigDict raises the last two for a name that base.py does not have.
+        raise Mistake(f"Config file {name}: {' '.join(str(error).split())}") from error
+    if not isinstance(config, ConfigDict):
+        raise Mistake(
+            f"get_config of {name} returned {type(config).__name__}, expected a ConfigDict."
+        )
+    return config.lock()
+
+
+def override(config: ConfigDict, assignments: Iterable[Assignment]) -> dict[str, Any]:
+    """Sets each dotted key to its value, read as the type that stands there.
+
+    Returns: dotted key -> new value.
+    Raises: Mistake for a key that does not exist, or a value of another type.
+    """
+    values = {}
+    for key, text in assignments:
+        groups, name = key.split(".")[:-1], key.split(".")[-1]
+        place: Any = config
+        for group in groups:
+            place = place[group] if isinstance(place, ConfigDict) and group in place else None
+        if not isinstance(place, ConfigDict) or name not in place:
+            raise Mistake(f"Unknown setting {key!r}.{suggestion(key, dotted_keys(config))}")
+        if isinstance(place[name], ConfigDict):
+            raise Mistake(
+                f"{key!r} is a group of settings. Set one of them: "
+                f"{', '.join(f'{key}.{field}' for field in place[name])}."
+            )
+        place[name] = values[key] = _read(key, text, type(place[name]))
+    return values
+
+
+def resolve_paths(config: ConfigDict) -> None:
+    """Makes the paths of existing files and folders absolute, so that any folder will do later."""
+    for name in ("data_dir", "manual_dir", *_FILES):
+        path = Path(config.data[name]).expanduser()
+        if config.data[name] and path.exists():
+            config.data[name] = str(path.absolute())
+
+
+def dotted_keys(config: Mapping[str, Any] | ConfigDict, prefix: str = "") -> Iterator[str]:
+    """Yields the dotted names of all settings."""
+    for name in config:
+        value = config[name]
+        if isinstance(value, Mapping | ConfigDict):
+            yield from dotted_keys(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Returns " Did you mean ...?" with the known name that is most like `name`, or ""."""
+    known = list(known)
+    last = name.rpartition(".")[2]
+    near = difflib.get_close_matches(name, known, n=1)
+    # The right name in the wrong group comes before a like name.
+    near = [key for key in known if "." in key and key.rpartition(".")[2] == last] or near
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def _siblings(path: Path) -> list[str]:
+    return sorted(file.name for file in path.parent.glob("*.py")) if path.parent.is_dir() else []
+
+
+def _read(key: str, text: str, kind: type) -> Any:
+    try:
+        if kind is bool:
+            return _TRUTHS[text.lower()]
+        if kind in (int, float):
+            return kind(text)
+        if kind in (tuple, list):
+            return kind(ast.literal_eval(text))
+    except (ValueError, KeyError, SyntaxError, TypeError):
+        raise Mistake(
+            f"{key}={text!r} is not {_KINDS.get(kind, f'a {kind.__name__}')}, which it must be."
+        ) from None
+    return text

@@ -1,0 +1,77 @@
+"""`jaxformer COMMAND ...`: finds the command, imports what it needs, and answers mistakes.
+
+Exit codes: 0 done, 2 a mistake of the user's (one sentence on stderr), 130 interrupted, 141 the
+reader of stdout has gone. A fault of the program shows its traceback; with $JAXFORMER_DEBUG set, so
+does a mistake.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from jaxformer.cli.mistakes import Mistake
+
+COMMANDS = {
+    "train": "train a model, or go on where a training has stopped",
+    "evaluate": "score a trained model: sacreBLEU, chrF, perplexity",
+    "translate": "translate lines of text with a trained model",
+}
+_USAGE = "\n".join(
+    [
+        'jaxformer: the Transformer of "Attention Is All You Need", in JAX and Flax',
+        "",
+        "usage: jaxformer COMMAND [OPTIONS]",
+        "",
+        *(f"  {name:<10} {says}" for name, says in COMMANDS.items()),
+        "",
+        "jaxformer COMMAND --help says more. jaxformer --version prints the version.",
+    ]
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line (by default the process's) and returns the exit code."""
+    try:
+        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+    except Mistake as mistake:
+        if os.environ.get("JAXFORMER_DEBUG"):
+            raise
+        print(f"jaxformer: {mistake}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        print(f"jaxformer: {str(interrupt) or 'Interrupted.'}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Or Python would complain when it flushes stdout at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except SystemExit as end:
+        # How argparse ends after --help.
+        return int(end.code or 0)
+
+
+def _dispatch(argv: list[str]) -> int:
+    name = argv[0] if argv else ""
+    if name in ("-h", "--help", "help"):
+        print(_USAGE)
+        return 0
+    if name == "--version":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"jaxformer {version('jaxformer')}")
+        except PackageNotFoundError:
+            print("jaxformer, run from a folder without being installed")
+        return 0
+    if not name:
+        raise Mistake(f"A command is needed: {', '.join(COMMANDS)}. See jaxformer --help.")
+    if name not in COMMANDS:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, COMMANDS, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(COMMANDS)}."
+        raise Mistake(f"Unknown command {name!r}. {hint}")
+    code = importlib.import_module(f"jaxformer.cli.{name}").run(argv[1:])
+    sys.stdout.flush()
+    return code

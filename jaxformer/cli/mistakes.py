@@ -1,0 +1,61 @@
+"""Telling a user's mistake, which is answered in one sentence, from a fault of the program.
+
+The library raises ValueError for what its user can mend. So may any package below it, for reasons
+that no user can mend, and those must keep their traceback. What tells them apart is where the
+error was raised, and in which phase of a command.
+"""
+
+import contextlib
+import os
+from collections.abc import Generator
+from pathlib import Path
+from types import TracebackType
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+class Mistake(Exception):
+    """A user's mistake; its text is the sentence to be printed."""
+
+
+@contextlib.contextmanager
+def mistakes() -> Generator[None]:
+    """Turns what a user can mend into a Mistake: for phases that read settings and files.
+
+    These are ValueErrors raised by this package's own code, and the errors of the file system.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (ValueError, OSError) as error:
+        if isinstance(error, OSError) or _raised_here(error.__traceback__):
+            raise Mistake(describe(error)) from error
+        raise
+
+
+@contextlib.contextmanager
+def file_mistakes() -> Generator[None]:
+    """Turns only errors of the file system into a Mistake: for phases that compute."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Mistake(describe(error)) from error
+
+
+def describe(error: Exception) -> str:
+    """Returns the error as one line of text."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{os.fspath(error.filename)!r}: {error.strerror}."
+    text = " ".join(str(error).split())
+    return text or type(error).__name__
+
+
+def _raised_here(traceback: TracebackType | None) -> bool:
+    if traceback is None:
+        return False
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return Path(traceback.tb_frame.f_code.co_filename).resolve().is_relative_to(_PACKAGE)

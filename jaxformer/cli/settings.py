@@ -1,0 +1,120 @@
+"""What every setting may be: the type and range of each field of configs/base.py."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from jaxformer.cli.config import dotted_keys, suggestion
+
+
+class Kind(NamedTuple):
+    """The values that a setting may have, and how a sentence names them."""
+
+    accepts: Callable[[Any], bool]
+    wanted: str
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return (_is_whole(value) or isinstance(value, float)) and math.isfinite(value)
+
+
+def _one_of(*names: str) -> Kind:
+    return Kind(lambda value: value in names, f"one of {', '.join(names)}")
+
+
+SIZE = Kind(lambda value: _is_whole(value) and value >= 1, "a whole number of 1 or more")
+COUNT = Kind(lambda value: _is_whole(value) and value >= 0, "a whole number of 0 or more")
+RATE = Kind(lambda value: _is_number(value) and 0 <= value < 1, "a number from 0 to below 1")
+POSITIVE = Kind(lambda value: _is_number(value) and value > 0, "a number above 0")
+NOT_NEGATIVE = Kind(lambda value: _is_number(value) and value >= 0, "a number of 0 or more")
+NUMBER = Kind(_is_number, "a number")
+SWITCH = Kind(lambda value: isinstance(value, bool), "true or false")
+TEXT = Kind(lambda value: isinstance(value, str), "text")
+DOTTED = Kind(
+    lambda value: isinstance(value, str) and re.fullmatch(r"[\w.]+:[\w.]+", value) is not None,
+    "a name of the form package.module:name",
+)
+
+KINDS = {
+    "model.d_model": SIZE,
+    "model.d_ff": SIZE,
+    "model.num_heads": SIZE,
+    "model.d_k": COUNT,
+    "model.d_v": COUNT,
+    "model.num_encoder_layers": SIZE,
+    "model.num_decoder_layers": SIZE,
+    "model.attention": DOTTED,
+    "model.residual": DOTTED,
+    "model.positions": DOTTED,
+    "model.activation": DOTTED,
+    "model.attention_bias": SWITCH,
+    "model.norm_epsilon": POSITIVE,
+    "model.max_length": SIZE,
+    "model.vocab_multiple": SIZE,
+    "model.dtype": _one_of("float32", "bfloat16"),
+    "optimizer.schedule": DOTTED,
+    "optimizer.learning_rate": POSITIVE,
+    "optimizer.warmup_steps": SIZE,
+    "optimizer.beta1": RATE,
+    "optimizer.beta2": RATE,
+    "optimizer.epsilon": POSITIVE,
+    "optimizer.clip_norm": NOT_NEGATIVE,
+    "data.corpus": TEXT,
+    "data.source": TEXT,
+    "data.target": TEXT,
+    "data.data_dir": TEXT,
+    "data.manual_dir": TEXT,
+    "data.train_source": TEXT,
+    "data.train_target": TEXT,
+    "data.valid_source": TEXT,
+    "data.valid_target": TEXT,
+    "data.test_source": TEXT,
+    "data.test_target": TEXT,
+    "data.vocab_size": SIZE,
+    "data.vocab_type": _one_of("bpe", "unigram", "word", "char"),
+    "data.max_length": SIZE,
+    "data.source_tokens": SIZE,
+    "data.target_tokens": SIZE,
+    "train.num_steps": SIZE,
+    "train.dropout_rate": RATE,
+    "train.label_smoothing": RATE,
+    "train.accumulate": SIZE,
+    "train.seed": COUNT,
+    "train.log_every": COUNT,
+    "train.eval_every": COUNT,
+    "train.checkpoint_every": COUNT,
+    "train.keep_checkpoints": SIZE,
+    "decode.num_beams": SIZE,
+    "decode.alpha": NUMBER,
+    "decode.extra_length": COUNT,
+    "decode.average": SIZE,
+    "decode.batch_tokens": SIZE,
+}
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Checks the settings of a config file or of a config.json.
+
+    Raises: ValueError, naming the dotted key, if one is unknown, missing, or not what it may be.
+    """
+    found = set(dotted_keys(config))
+    for key in sorted(found - KINDS.keys()):
+        raise ValueError(f"Unknown setting {key!r}.{suggestion(key, KINDS)}")
+    for key in KINDS:
+        if key not in found:
+            raise ValueError(f"The setting {key!r} is missing. Build on configs/base.py.")
+        group, name = key.split(".")
+        value = config[group][name]
+        if not KINDS[key].accepts(value):
+            raise ValueError(f"{key}={value!r} is out of range. Set it to {KINDS[key].wanted}.")
+    keep, average = config["train"]["keep_checkpoints"], config["decode"]["average"]
+    if keep < average:
+        raise ValueError(
+            f"train.keep_checkpoints={keep} keeps fewer checkpoints than decode.average={average} "
+            f"reads. Raise the one or lower the other."
+        )

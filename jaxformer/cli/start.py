@@ -1,0 +1,234 @@
+"""Starting a training, or going on with one: all that lies between the settings and the loop."""
+
+import contextlib
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxformer.cli import build
+from jaxformer.cli.mistakes import Mistake, file_mistakes, mistakes
+from jaxformer.data.batching import Shape
+from jaxformer.data.pipeline import eval_batches, train_batches
+from jaxformer.data.tokenizer import Tokenizer
+from jaxformer.io.checkpoint import Checkpoints
+from jaxformer.io.record import Metrics, write_config, write_run
+from jaxformer.model import Transformer
+from jaxformer.run.allocator import keep_freed_memory
+from jaxformer.run.compilation import enable_cache
+from jaxformer.run.evaluation import likelihood
+from jaxformer.run.preparation import (
+    TrainingData,
+    learn_tokenizer,
+    load_tokenizer,
+    prepare_data,
+    tokenizer_path,
+)
+from jaxformer.run.progress import Progress
+from jaxformer.run.restoring import checkpoints_path, count_parameters
+from jaxformer.run.tally import Tally
+from jaxformer.run.training import Cadence, TrainStep, Validate, resume_point
+from jaxformer.run.training import train as run_loop
+from jaxformer.train import Params, init_state, make_eval_step, make_train_step
+
+# What may change when a run is gone on with: nothing that its earlier steps depend on.
+MAY_CHANGE = (
+    "train.num_steps",
+    "train.log_every",
+    "train.eval_every",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+    "decode.*",
+    "data.data_dir",
+    "data.manual_dir",
+    "data.valid_*",
+    "data.test_*",
+)
+
+
+def train(
+    config: build.Config, workdir: Path, argv: Sequence[str], overrides: Mapping[str, Any]
+) -> None:
+    """Trains as the settings say, in a new workdir or in one that holds the same run.
+
+    Nothing is written to a new workdir before all that it depends on has been read and checked.
+
+    Args:
+      argv, overrides: for the record.
+
+    Raises: Mistake for what the user can mend.
+    """
+    allocator = keep_freed_memory()
+    enable_cache()
+    training = config["train"]
+    with mistakes():
+        if (workdir / "config.json").exists():
+            write_config(workdir, config, MAY_CHANGE)
+        meta = _read_meta(workdir)
+        tokenizer, text = _prepare(config, workdir, meta)
+        model = build.make_model(config, tokenizer.vocab_size)
+        train_step, make_state = _compilable(config, model)
+        abstract_state = jax.eval_shape(make_state)
+        for shape in text.plan.shapes:
+            # A mistake that only tracing finds is found here.
+            jax.eval_shape(train_step, abstract_state, _abstract_batch(shape))
+        if meta is None:
+            tokenizer.save(tokenizer_path(workdir))
+        write_config(workdir, config, MAY_CHANGE)
+        write_run(workdir, argv=argv, overrides=overrides, seeds={"train": training["seed"]})
+        checkpoints = Checkpoints(checkpoints_path(workdir), keep=training["keep_checkpoints"])
+
+    with checkpoints, Progress(sys.stdout, training["num_steps"]) as progress:
+        with mistakes():
+            if meta is None:
+                # Placed as a restored state is, or the step would be compiled for both.
+                state = jax.device_put(make_state(), jax.local_devices()[0])
+                tally, last_kept = Tally(), 0
+            else:
+                state = checkpoints.restore(abstract_state)
+                tally, last_kept = resume_point(meta, int(state.step))
+        step = int(state.step)
+        progress.say(_describe_model(model, allocator))
+        progress.say(_describe_text(text, config["data"]["max_length"]))
+        if step >= training["num_steps"]:
+            progress.say(
+                f"{workdir} is trained to step {step:,} already. Raise train.num_steps to go on."
+            )
+            return
+        if step:
+            progress.say(f"Going on from step {step:,} of {training['num_steps']:,}.")
+        progress.wait("Compiling (the next start will find the programs in the cache)")
+        with (
+            _told_where_to_go_on(checkpoints),
+            file_mistakes(),
+            Metrics(workdir / "metrics.jsonl", last_kept) as metrics_file,
+        ):
+            run_loop(
+                train_step,
+                state,
+                train_batches(text.train, text.plan, training["seed"], step),
+                Cadence(
+                    num_steps=training["num_steps"],
+                    log_every=training["log_every"],
+                    eval_every=training["eval_every"],
+                    checkpoint_every=training["checkpoint_every"],
+                ),
+                checkpoints=checkpoints,
+                metrics_file=metrics_file,
+                progress=progress,
+                validate=_make_validate(config, model, text),
+                tally=tally,
+                meta={"tokenizer": tokenizer.fingerprint, "data": text.fingerprint},
+            )
+            checkpoints.wait()
+        progress.say(f"Trained to step {training['num_steps']:,}: {workdir}")
+
+
+@contextlib.contextmanager
+def _told_where_to_go_on(checkpoints: Checkpoints) -> Generator[None]:
+    """Gives an interruption the words that its user needs."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        newest = checkpoints.latest_step()
+        raise KeyboardInterrupt(
+            "Interrupted before the first checkpoint. The same command starts from the beginning."
+            if newest is None
+            else f"Interrupted. The same command goes on from step {newest:,}, the newest "
+            f"checkpoint in {checkpoints.directory}."
+        ) from None
+
+
+def _read_meta(workdir: Path) -> dict[str, Any] | None:
+    """Returns what the newest checkpoint was saved with, None if there is no checkpoint."""
+    if not checkpoints_path(workdir).is_dir():
+        return None
+    with Checkpoints(checkpoints_path(workdir), read_only=True) as checkpoints:
+        return None if checkpoints.latest_step() is None else checkpoints.read_meta()
+
+
+def _prepare(
+    config: build.Config, workdir: Path, meta: Mapping[str, Any] | None
+) -> tuple[Tokenizer, TrainingData]:
+    """Returns vocabulary and text; those of the checkpoints, if there are any."""
+    data = config["data"]
+    # What names and numbers can have wrong is found before the corpus, which may take long.
+    build.make_model(config, data["vocab_size"])
+    build.make_rate(config)
+    corpus = build.make_corpus(config)
+    if meta is None:
+        tokenizer = learn_tokenizer(corpus, data["vocab_size"], data["vocab_type"])
+    else:
+        tokenizer = load_tokenizer(workdir, meta["tokenizer"])
+    text = prepare_data(
+        corpus,
+        tokenizer,
+        max_length=data["max_length"],
+        source_tokens=data["source_tokens"],
+        target_tokens=data["target_tokens"],
+        rows_multiple=config["train"]["accumulate"],
+    )
+    if meta is not None and text.fingerprint != meta["data"]:
+        raise Mistake(
+            f"The training text has changed since {workdir} was trained on it. Restore it, or give "
+            "another --workdir."
+        )
+    return tokenizer, text
+
+
+def _compilable(config: build.Config, model: Transformer) -> tuple[TrainStep, Any]:
+    """Returns the train step and a function that makes the first state, both under jit."""
+    training = config["train"]
+    optimizer, hyper = build.make_optimizer(config), build.make_hyper(config)
+    train_step = make_train_step(
+        model, optimizer, build.make_rate(config), accumulate=training["accumulate"]
+    )
+    make_state = jax.jit(lambda: init_state(model, optimizer, hyper, training["seed"]))
+    return jax.jit(train_step, donate_argnums=0), make_state
+
+
+def _abstract_batch(shape: Shape) -> dict[str, jax.ShapeDtypeStruct]:
+    return {
+        "source_BS": jax.ShapeDtypeStruct((shape.rows, shape.source), jnp.int32),
+        "target_BT": jax.ShapeDtypeStruct((shape.rows, shape.target), jnp.int32),
+    }
+
+
+def _make_validate(config: build.Config, model: Transformer, text: TrainingData) -> Validate | None:
+    if text.valid is None or not len(text.valid):
+        return None
+    eval_step = jax.jit(make_eval_step(model))
+    batches = list(eval_batches(text.valid, config["data"]["target_tokens"]))
+
+    def validate(params: Params) -> dict[str, float]:
+        found = likelihood(eval_step, params, batches)
+        return {
+            "valid_nll": found.nll,
+            "valid_perplexity": found.perplexity,
+            "valid_accuracy": found.accuracy,
+        }
+
+    return validate
+
+
+def _describe_model(model: Transformer, allocator: str) -> str:
+    device = jax.devices()[0]
+    return (
+        f"Model: {count_parameters(model):,} parameters, {model.vocab_size:,} word pieces. "
+        f"Devices: {jax.device_count()} x {device.device_kind}. Allocator: {allocator}."
+    )
+
+
+def _describe_text(text: TrainingData, max_length: int) -> str:
+    plan = text.plan
+    shapes = ", ".join(f"{shape.rows} x ({shape.source} + {shape.target})" for shape in plan.shapes)
+    valid = "no validation split" if text.valid is None else f"{len(text.valid):,} of validation"
+    return (
+        f"Text: {len(text.train):,} training pairs, {valid}; {text.left_out:,} training pairs left "
+        f"out because a side is longer than {max_length} tokens (data.max_length).\n"
+        f"Batches: {plan.batches_per_epoch:,} an epoch, of shapes {shapes} (rows x source + target "
+        f"slots), {plan.padding:.1%} padding."
+    )

@@ -1,0 +1,127 @@
+"""`jaxformer translate`: lines in, as many lines out, in order."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from jaxformer.cli import config as config_lib
+from jaxformer.cli.mistakes import Mistake, file_mistakes, mistakes
+from jaxformer.cli.options import Options, whole_number
+from jaxformer.cli.trained import read_settings
+
+_LINES_AT_ONCE = 1000
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+_EPILOG = """\
+Line n of the output is the translation of line n of the input; blank lines stay blank. Settings of
+decoding can be overridden: --config.decode.average=1, and the like.
+"""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Translates; returns the exit code."""
+    spec, assignments, rest = config_lib.split_arguments(argv)
+    options = Options("translate", "Translates lines of UTF-8 text with a trained model.", _EPILOG)
+    options.add_argument("--workdir", help="folder of the run")
+    options.add_argument("--input", metavar="FILE", help="text to translate (default: stdin)")
+    options.add_argument("--output", metavar="FILE", help="for the translations (default: stdout)")
+    options.add_argument("--num_beams", type=whole_number, help="1 for greedy search")
+    options.add_argument("--alpha", type=float, help="exponent of the length penalty")
+    chosen = options.read(rest)
+    if spec:
+        raise Mistake("The settings are those of the workdir: leave --config=... out.")
+    if not chosen.workdir:
+        raise Mistake("Name the folder of a run: --workdir=runs/name.")
+    config = read_settings(chosen.workdir, assignments)
+    decode = config["decode"]
+    if chosen.num_beams is not None:
+        decode["num_beams"] = chosen.num_beams
+    if chosen.alpha is not None:
+        decode["alpha"] = chosen.alpha
+    with _input(chosen.input) as source:
+        _translate(config, chosen.workdir, source, chosen.output)
+    return 0
+
+
+def _translate(config: dict, workdir: str, source: BinaryIO, output: str | None) -> None:
+    # Imported late, so that a mistake in the arguments is answered at once.
+    from jaxformer.cli import build
+    from jaxformer.run.allocator import keep_freed_memory
+    from jaxformer.run.compilation import enable_cache
+    from jaxformer.run.restoring import restore
+    from jaxformer.run.translation import make_translate, translate_stream
+
+    keep_freed_memory()
+    enable_cache()
+    decode = config["decode"]
+    with mistakes():
+        trained = restore(
+            workdir, lambda vocab_size: build.make_model(config, vocab_size), decode["average"]
+        )
+    translate = make_translate(
+        trained.model,
+        trained.tokenizer,
+        num_beams=decode["num_beams"],
+        alpha=decode["alpha"],
+        extra_length=decode["extra_length"],
+        longest=config["data"]["max_length"],
+        batch_tokens=decode["batch_tokens"],
+    )
+    # A person at a terminal waits for each line.
+    at_once = 1 if source.isatty() else _LINES_AT_ONCE
+    with file_mistakes(), _output(output) as sink:
+        lines = read_lines(source)
+        for translations in translate_stream(translate, trained.params, lines, at_once):
+            sink.write("".join(f"{line}\n" for line in translations).encode())
+            sink.flush()
+
+
+def read_lines(source: BinaryIO) -> Iterator[str]:
+    r"""Yields the lines, without their ends; only "\n" and "\r\n" end a line.
+
+    Raises: Mistake if a line is not UTF-8.
+    """
+    for number, line in enumerate(source, start=1):
+        if number == 1:
+            line = line.removeprefix(_BYTE_ORDER_MARK)
+        try:
+            yield line.removesuffix(b"\n").removesuffix(b"\r").decode()
+        except UnicodeDecodeError as error:
+            raise Mistake(
+                f"Line {number} of the input is not UTF-8 ({error.reason}). Convert it to UTF-8."
+            ) from error
+
+
+@contextlib.contextmanager
+def _input(name: str | None) -> Generator[BinaryIO]:
+    if name is None:
+        yield sys.stdin.buffer
+        return
+    with contextlib.ExitStack() as stack:
+        with mistakes():
+            file = stack.enter_context(open(name, "rb"))
+        yield file
+
+
+@contextlib.contextmanager
+def _output(name: str | None) -> Generator[BinaryIO]:
+    """Opens what is written to; a file takes its name when all is written."""
+    if name is None:
+        yield sys.stdout.buffer
+        return
+    path = Path(name)
+    if path.exists() and not path.is_file():
+        # A pipe or a device.
+        with open(path, "wb") as file:
+            yield file
+        return
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

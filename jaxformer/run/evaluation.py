@@ -1,0 +1,91 @@
+"""Perplexity and translation scores of a split."""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxformer.io.score import Score
+from jaxformer.loss import LossSums
+from jaxformer.train import Batch, Params
+
+EvalStep = Callable[[Params, Batch], LossSums]
+
+
+@dataclasses.dataclass(frozen=True)
+class Likelihood:
+    """How well a model expects the target tokens, EOS included.
+
+    Attributes:
+      nll: unsmoothed, mean a token, nats.
+      accuracy: share of tokens that were the most probable ones.
+      tokens: how many there are.
+    """
+
+    nll: float
+    accuracy: float
+    tokens: int
+
+    @property
+    def perplexity(self) -> float:
+        """exp(nll), per word piece; infinite where that overflows."""
+        return math.exp(self.nll) if self.nll < 700 else math.inf
+
+
+def likelihood(eval_step: EvalStep, params: Params, batches: Iterable[Batch]) -> Likelihood:
+    """Returns means over all batches.
+
+    Args:
+      eval_step: compiled.
+    """
+    # Kept on the device until all batches have been handed to it.
+    sums = [eval_step(params, batch) for batch in batches]
+    tokens = sum(float(each.tokens) for each in sums)
+    return Likelihood(
+        nll=sum(float(each.nll) for each in sums) / max(tokens, 1.0),
+        accuracy=sum(float(each.correct) for each in sums) / max(tokens, 1.0),
+        tokens=int(tokens),
+    )
+
+
+def write_evaluation(
+    workdir: str | os.PathLike[str],
+    split: str,
+    *,
+    translations: Iterable[str],
+    score: Score,
+    likelihood: Likelihood,
+    details: Mapping[str, Any],
+) -> tuple[Path, Path]:
+    """Writes workdir/translations/<split>.txt and workdir/evaluation/<split>.json.
+
+    Args:
+      details: what else belongs to the record, such as the checkpoints and the beam.
+
+    Returns: the two paths.
+    """
+    text_path = Path(workdir) / "translations" / f"{split}.txt"
+    record_path = Path(workdir) / "evaluation" / f"{split}.json"
+    record = {
+        "split": split,
+        **dataclasses.asdict(score),
+        "nll": likelihood.nll,
+        "perplexity": likelihood.perplexity if math.isfinite(likelihood.nll) else None,
+        "accuracy": likelihood.accuracy,
+        "target_tokens": likelihood.tokens,
+        **details,
+    }
+    _write(text_path, "".join(f"{line}\n" for line in translations))
+    _write(record_path, json.dumps(record, indent=2) + "\n")
+    return text_path, record_path
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8", newline="\n")
+    temporary.replace(path)

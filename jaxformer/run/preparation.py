@@ -1,0 +1,119 @@
+"""What training reads: the vocabulary, the encoded text and the batching plan."""
+
+import hashlib
+import itertools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from jaxformer.data.batching import BatchPlan
+from jaxformer.data.corpus import Corpus
+from jaxformer.data.encoded import Encoded, encode_pairs
+from jaxformer.data.tokenizer import Tokenizer, train_tokenizer
+
+
+def tokenizer_path(workdir: str | os.PathLike[str]) -> Path:
+    """Where a run keeps its vocabulary."""
+    return Path(workdir) / "tokenizer" / "sentencepiece.model"
+
+
+def learn_tokenizer(corpus: Corpus, vocab_size: int, vocab_type: str) -> Tokenizer:
+    """Trains the vocabulary that both languages share, on the training split alone (5.1).
+
+    Raises: ValueError as `Corpus.pairs` and `train_tokenizer`.
+    """
+    text = itertools.chain.from_iterable(corpus.pairs("train"))
+    return train_tokenizer(text, vocab_size, model_type=vocab_type)
+
+
+def load_tokenizer(workdir: str | os.PathLike[str], fingerprint: str) -> Tokenizer:
+    """Reads a run's vocabulary.
+
+    Args:
+      fingerprint: what a checkpoint says that the vocabulary was.
+
+    Raises: ValueError if it is missing, damaged, or another one.
+    """
+    path = tokenizer_path(workdir)
+    if not path.is_file():
+        raise ValueError(
+            f"{path} is missing, and the checkpoints beside it are of no use without it. Put it "
+            "back, or train in another --workdir."
+        )
+    tokenizer = Tokenizer.load(path)
+    if tokenizer.fingerprint != fingerprint:
+        raise ValueError(
+            f"{path} is not the vocabulary that the checkpoints were trained with. Put that one "
+            "back, or train in another --workdir."
+        )
+    return tokenizer
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Encoded text and its plan.
+
+    Attributes:
+      train: pairs to train on.
+      left_out: training pairs that are longer than the limit.
+      valid: all pairs of the validation split, None if there is none.
+      plan: batches of `train`.
+      fingerprint: sha256 of `train`, which tells whether a run can be gone on with.
+    """
+
+    train: Encoded
+    left_out: int
+    valid: Encoded | None
+    plan: BatchPlan
+    fingerprint: str
+
+
+def prepare_data(
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    *,
+    max_length: int,
+    source_tokens: int,
+    target_tokens: int,
+    rows_multiple: int = 1,
+) -> TrainingData:
+    """Encodes the training and validation splits and plans the batches.
+
+    Args:
+      max_length: tokens; training pairs with a longer side are left out.
+      source_tokens, target_tokens, rows_multiple: as for `BatchPlan`.
+
+    Raises: ValueError if no pair is short enough, or as `BatchPlan`.
+    """
+    everything = encode_pairs(corpus.pairs("train"), tokenizer)
+    train = everything.within(max_length)
+    if not len(train):
+        raise ValueError(
+            f"None of the {len(everything)} training pairs has at most {max_length} tokens a side. "
+            "Raise data.max_length."
+        )
+    plan = BatchPlan(
+        train.source.lengths,
+        train.target.lengths,
+        source_tokens=source_tokens,
+        target_tokens=target_tokens,
+        rows_multiple=rows_multiple,
+    )
+    has_valid = "valid" in corpus.splits
+    return TrainingData(
+        train=train,
+        left_out=len(everything) - len(train),
+        valid=encode_pairs(corpus.pairs("valid"), tokenizer) if has_valid else None,
+        plan=plan,
+        fingerprint=_fingerprint(train),
+    )
+
+
+def _fingerprint(encoded: Encoded) -> str:
+    # Every sentence ends in EOS, so that tokens tell where one ends.
+    digest = hashlib.sha256()
+    for sentences in (encoded.source, encoded.target):
+        digest.update(np.ascontiguousarray(sentences.tokens).data)
+    return digest.hexdigest()

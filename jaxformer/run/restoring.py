@@ -1,0 +1,68 @@
+"""What evaluation and translation read of a run: its vocabulary and its averaged parameters."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from jaxformer.data.tokenizer import Tokenizer
+from jaxformer.io.checkpoint import Checkpoints
+from jaxformer.model import Transformer
+from jaxformer.run.preparation import load_tokenizer
+from jaxformer.train import Params, average
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model.
+
+    Attributes:
+      steps: those of the checkpoints whose parameters were averaged, newest first.
+    """
+
+    model: Transformer
+    params: Params
+    tokenizer: Tokenizer
+    steps: list[int]
+
+
+def checkpoints_path(workdir: str | os.PathLike[str]) -> Path:
+    """Where a run keeps its checkpoints."""
+    return Path(workdir) / "checkpoints"
+
+
+def restore(
+    workdir: str | os.PathLike[str], make_model: Callable[[int], Transformer], num_average: int
+) -> Trained:
+    """Reads a run's vocabulary and the mean of its newest `num_average` checkpoints (6.1).
+
+    Fewer are averaged where there are fewer.
+
+    Args:
+      make_model: size of the vocabulary -> model.
+
+    Raises: ValueError if there is no checkpoint, or what is there cannot be read or does not fit.
+    """
+    with Checkpoints(checkpoints_path(workdir), read_only=True) as checkpoints:
+        tokenizer = load_tokenizer(workdir, checkpoints.read_meta()["tokenizer"])
+        model = make_model(tokenizer.vocab_size)
+        trees = checkpoints.last_params(num_average, abstract_params(model))
+        steps = checkpoints.all_steps()[::-1][: len(trees)]
+    return Trained(model, average(trees), tokenizer, steps)
+
+
+def abstract_params(model: Transformer) -> Params:
+    """Returns shapes and types of the model's parameters."""
+    token_BT = jax.ShapeDtypeStruct((1, 2), jnp.int32)
+    return jax.eval_shape(model.init, jax.random.key(0), token_BT, token_BT)["params"]
+
+
+def count_parameters(model: Transformer) -> int:
+    """Returns the number of parameters, rows that only fill up the vocabulary not counted."""
+    params = abstract_params(model)
+    rows = params["embedding"]["table"].shape[0]
+    total = sum(leaf.size for leaf in jax.tree.leaves(params))
+    return total - (rows - model.vocab_size) * model.d_model

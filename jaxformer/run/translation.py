@@ -1,0 +1,149 @@
+"""Translating lines of text: any number of them, of any length, in order."""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxformer.data.pipeline import source_batches
+from jaxformer.data.tokenizer import Tokenizer
+from jaxformer.decode import beam_search, greedy
+from jaxformer.model import EOS, PAD, Transformer, reorder
+from jaxformer.train import Params
+
+Translate = Callable[[Params, Sequence[str]], list[str]]
+
+_WORD_START = "\u2581"
+_SENTENCE_ENDS = (".", "!", "?", ";", ":", "\u3002", "\uff01", "\uff1f")
+
+
+def make_decode(
+    model: Transformer, *, num_beams: int, alpha: float, extra_length: int
+) -> Callable[[Params, jax.Array | np.ndarray], jax.Array]:
+    """Returns decode(params, source_BS) -> token_BT, the best output of each row (6.1).
+
+    A row of PAD only gives PAD only. Compiled once a shape.
+
+    Args:
+      num_beams: of the beam search; 1 for greedy search.
+      alpha: exponent of the length penalty.
+      extra_length: an output has at most so many tokens more than its input.
+    """
+
+    @jax.jit
+    def decode(params: Params, source_BS: jax.Array | np.ndarray) -> jax.Array:
+        variables = {"params": params}
+        length_B = jnp.sum(source_BS != PAD, axis=1)
+        # Neither the input's EOS nor the output's counts.
+        limit_B = jnp.where(length_B > 0, length_B - 1 + extra_length, -1)
+        max_length = source_BS.shape[1] + extra_length
+        memory_BSD = model.apply(variables, source_BS, method=Transformer.encode)
+        cache = model.apply(
+            variables, memory_BSD, source_BS, num_beams, max_length, method=Transformer.start_cache
+        )
+
+        def step(token_BM: jax.Array, cache: object):
+            return model.apply(variables, token_BM, cache, method=Transformer.decode_step)
+
+        if num_beams == 1:
+            found = greedy(step, cache, limit_B, max_length=max_length)
+        else:
+            found = beam_search(
+                step,
+                reorder,
+                cache,
+                limit_B,
+                num_beams=num_beams,
+                max_length=max_length,
+                alpha=alpha,
+                num_best=1,
+            )
+        return found.token_BMT[:, 0]
+
+    return decode
+
+
+def make_translate(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    *,
+    num_beams: int,
+    alpha: float,
+    extra_length: int,
+    longest: int,
+    batch_tokens: int,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Translate:
+    """Returns translate(params, lines) -> one line for each line, in order.
+
+    A blank line stays blank. A line of more than `longest` tokens is translated in pieces, cut
+    where a sentence ends or at least a word. What a translation has of line breaks becomes spaces.
+
+    Args:
+      num_beams, alpha, extra_length: as for `make_decode`.
+      longest: tokens of a piece, EOS included, such as the most that the model was trained on.
+      batch_tokens: source slots of a batch.
+      report: called after each batch with the number of pieces done, and of all.
+    """
+    decode = make_decode(model, num_beams=num_beams, alpha=alpha, extra_length=extra_length)
+    # Learned positions know no more than max_length, and batches are as wide as a power of two.
+    limit = min(longest, 2 ** (model.max_length.bit_length() - 1))
+
+    def translate(params: Params, lines: Sequence[str]) -> list[str]:
+        texts = [line for line in lines if line.strip()]
+        pieces: list[np.ndarray] = []
+        owners: list[int] = []
+        for number, tokens in enumerate(tokenizer.encode(texts)):
+            for piece in cut(tokens, limit, tokenizer):
+                pieces.append(piece)
+                owners.append(number)
+        outputs = [""] * len(pieces)
+        done = 0
+        for batch in source_batches(pieces, batch_tokens):
+            token_BT = np.asarray(decode(params, batch.source_BS))
+            for row, index in enumerate(batch.indices.tolist()):
+                outputs[index] = " ".join(tokenizer.decode(token_BT[row]).splitlines())
+            done += len(batch.indices)
+            report(done, len(pieces))
+        translations = [[] for _ in texts]
+        for owner, output in zip(owners, outputs, strict=True):
+            translations[owner].append(output)
+        joined = iter([" ".join(parts) for parts in translations])
+        return [next(joined) if line.strip() else "" for line in lines]
+
+    return translate
+
+
+def translate_stream(
+    translate: Translate, params: Params, lines: Iterable[str], lines_at_once: int
+) -> Iterator[list[str]]:
+    """Yields the translations of so many lines at once, so that memory is bounded."""
+    lines = iter(lines)
+    while some := list(itertools.islice(lines, lines_at_once)):
+        yield translate(params, some)
+
+
+def cut(tokens: np.ndarray, limit: int, tokenizer: Tokenizer) -> list[np.ndarray]:
+    """Cuts a sentence into pieces of at most `limit` tokens, each ending in EOS.
+
+    A piece ends after the last end of a sentence in its second half, else before the last word that
+    begins there, else where it is full.
+    """
+    if len(tokens) <= limit:
+        return [tokens]
+    tokens, room = tokens[:-1], limit - 1
+    names = tokenizer.pieces(tokens)
+    pieces = []
+    start = 0
+    while start < len(tokens):
+        end = min(start + room, len(tokens))
+        if end < len(tokens):
+            inner = range(end, start + room // 2, -1)
+            words = [place for place in inner if names[place].startswith(_WORD_START)]
+            ends = [place for place in words if names[place - 1].endswith(_SENTENCE_ENDS)]
+            end = next(iter(ends or words), end)
+        pieces.append(np.append(tokens[start:end], np.int32(EOS)))
+        start = end
+    return pieces

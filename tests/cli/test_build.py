@@ -1,0 +1,100 @@
+"""The library's objects are those that the settings name."""
+
+import runpy
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxformer.cli import build
+from jaxformer.model import Learned, pre_norm
+from jaxformer.optim import noam_rate
+
+BASE = Path(__file__).resolve().parent.parent.parent / "configs" / "base.py"
+
+
+@pytest.fixture
+def config():
+    return runpy.run_path(str(BASE))["get_config"]().to_dict()
+
+
+def test_base_is_the_papers_model(config):
+    from jaxformer.model import Transformer
+
+    # The defaults of the class are the paper's base model.
+    assert build.make_model(config, 37_000) == Transformer(vocab_size=37_000)
+
+
+def test_every_field_of_the_model_is_a_setting(config):
+    config["model"].update(
+        d_model=24, d_ff=5, num_heads=3, d_k=7, d_v=0, num_encoder_layers=2, num_decoder_layers=4,
+        residual="jaxformer.model:pre_norm", positions="jaxformer.model:Learned",
+        activation="jax.nn:gelu", attention="tests_attention:Holder.attend", attention_bias=True,
+        norm_epsilon=0.5, max_length=11, vocab_multiple=13, dtype="bfloat16",
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(__import__("sys").modules, "tests_attention", Module)
+        model = build.make_model(config, 100)
+    assert (model.d_model, model.d_ff, model.num_heads, model.d_k, model.d_v) == (24, 5, 3, 7, 8)
+    assert (model.num_encoder_layers, model.num_decoder_layers) == (2, 4)
+    assert (model.residual, model.positions, model.activation) == (pre_norm, Learned, jax.nn.gelu)
+    assert model.attend is Module.Holder.attend
+    assert (model.attention_bias, model.norm_epsilon, model.max_length) == (True, 0.5, 11)
+    assert (model.vocab_multiple, model.dtype, model.vocab_size) == (13, jnp.bfloat16, 100)
+
+
+class Module:
+    """Stands for a user's module."""
+
+    class Holder:
+        """Holds the attention."""
+
+        attend = staticmethod(print)
+
+
+def test_heads_that_do_not_come_out_even(config):
+    config["model"].update(d_model=500)
+    with pytest.raises(ValueError, match="d_model=500 is not divisible by num_heads=8"):
+        build.make_model(config, 10)
+    config["model"].update(d_k=3)
+    with pytest.raises(ValueError, match="Set model.d_k and model.d_v, or choose a multiple of 8"):
+        build.make_model(config, 10)
+    config["model"].update(d_v=4)
+    model = build.make_model(config, 10)
+    assert (model.d_k, model.d_v) == (3, 4)
+
+
+def test_the_rate_is_the_schedule_times_the_factor(config):
+    config["optimizer"].update(learning_rate=3.0, warmup_steps=7)
+    rate, hyper = build.make_rate(config), build.make_hyper(config)
+    for step in (1, 7, 50):
+        expected = 3.0 * noam_rate(step, d_model=512, warmup_steps=7)
+        assert rate(jnp.int32(step), hyper) == pytest.approx(float(expected))
+
+
+def test_the_schedule_knows_the_end(config):
+    config["optimizer"].update(schedule="jaxformer.optim:linear_rate", warmup_steps=2)
+    config["train"].update(num_steps=10)
+    rate, hyper = build.make_rate(config), build.make_hyper(config)
+    assert rate(jnp.int32(11), hyper) == 0.0
+    assert rate(jnp.int32(10), hyper) > 0.0
+
+
+def test_hyper_and_optimizer_take_their_settings(config):
+    config["train"].update(dropout_rate=0.25, label_smoothing=0.5)
+    hyper = build.make_hyper(config)
+    assert (float(hyper.dropout_rate), float(hyper.label_smoothing)) == (0.25, 0.5)
+    config["optimizer"].update(clip_norm=1e-3, beta1=0.0, beta2=0.0, epsilon=1.0)
+    optimizer = build.make_optimizer(config)
+    gradient = {"x": jnp.array([3.0])}
+    direction, _ = optimizer.update(gradient, optimizer.init(gradient))
+    # Clipped to 0.001, then g / (|g| + epsilon).
+    assert float(direction["x"][0]) == pytest.approx(1e-3 / 1.001, rel=1e-4)
+
+
+def test_a_module_that_fails_keeps_its_error(tmp_path, monkeypatch):
+    (tmp_path / "needs_more.py").write_text("import not_installed_here", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="not_installed_here"):
+        build.resolve("model.attention", "needs_more:attend")

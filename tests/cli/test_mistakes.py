@@ -1,0 +1,284 @@
+"""A user's mistake is answered in one sentence with the fix; a fault keeps its traceback."""
+
+import gzip
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxformer.cli.mistakes import Mistake, mistakes
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def one_sentence(result):
+    """Returns the message, after checking that it is all there is."""
+    assert result.code == 2
+    assert result.out == ""
+    assert result.err.startswith("jaxformer: ")
+    assert result.err.count("\n") == 1
+    return result.err.removeprefix("jaxformer: ").rstrip("\n")
+
+
+ARGUMENTS = {
+    "no command": ([], "A command is needed: train, evaluate, translate. See jaxformer --help."),
+    "unknown command": (["trian"], "Unknown command 'trian'. Did you mean 'train'?"),
+    "no config": (
+        ["train", "--workdir=w"],
+        "A config is needed: --config=configs/quickstart.py, for instance.",
+    ),
+    "unknown argument": (
+        ["evaluate", "--workdri=w"],
+        "Unknown argument '--workdri=w'. Did you mean '--workdir'?",
+    ),
+    "unknown argument with a dot": (
+        ["train", "--confg.train.seed=3"],
+        "Unknown argument '--confg.train.seed=3'. Did you mean '--config'?",
+    ),
+    "no value": (
+        ["train", "--config"],
+        "--config lacks a value. Write --config=...",
+    ),
+    "another flag for a value": (
+        ["train", "--config.train.seed", "--workdir=w"],
+        "--config.train.seed lacks a value. Write --config.train.seed=...",
+    ),
+    "bad number": (
+        ["translate", "--workdir=w", "--num_beams=0"],
+        "Argument --num_beams: '0' is not a whole number of 1 or more. See jaxformer translate "
+        "--help.",
+    ),
+    "no workdir": (["evaluate"], "Name the folder of a run: --workdir=runs/name."),
+    "no such workdir": (
+        ["translate", "--workdir=nowhere"],
+        "nowhere is not the workdir of a run: it holds no config.json. Give the --workdir that "
+        "`jaxformer train` was given.",
+    ),
+    "a config for a trained model": (
+        ["translate", "--workdir=w", "--config=configs/base.py"],
+        "The settings are those of the workdir: leave --config=... out.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_wrong_arguments(jaxformer, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    argv, message = ARGUMENTS[name]
+    assert one_sentence(jaxformer(*argv)) == message
+
+
+SETTINGS = {
+    "--config.model.num_head=3": "Unknown setting 'model.num_head'. Did you mean "
+    "'model.num_heads'?",
+    "--config.train.d_model=3": "Unknown setting 'train.d_model'. Did you mean 'model.d_model'?",
+    "--config.qqq=3": "Unknown setting 'qqq'.",
+    "--config.decode=3": "'decode' is a group of settings. Set one of them: decode.alpha, "
+    "decode.average, decode.batch_tokens, decode.extra_length, decode.num_beams.",
+    "--config.model.d_model=many": "model.d_model='many' is not a whole number, which it must be.",
+    "--config.model.d_model=2.5": "model.d_model='2.5' is not a whole number, which it must be.",
+    "--config.decode.alpha=high": "decode.alpha='high' is not a number, which it must be.",
+    "--config.model.attention_bias=2": "model.attention_bias='2' is not true or false, which it "
+    "must be.",
+    "--config.model.d_model=0": "model.d_model=0 is out of range. Set it to a whole number of 1 or "
+    "more.",
+    "--config.train.dropout_rate=1": "train.dropout_rate=1.0 is out of range. Set it to a number "
+    "from 0 to below 1.",
+    "--config.train.label_smoothing=-0.1": "train.label_smoothing=-0.1 is out of range. Set it to "
+    "a number from 0 to below 1.",
+    "--config.optimizer.learning_rate=-1": "optimizer.learning_rate=-1.0 is out of range. Set it "
+    "to a number above 0.",
+    "--config.optimizer.learning_rate=inf": "optimizer.learning_rate=inf is out of range. Set it "
+    "to a number above 0.",
+    "--config.optimizer.warmup_steps=0": "optimizer.warmup_steps=0 is out of range. Set it to a "
+    "whole number of 1 or more.",
+    "--config.model.num_heads=5": "d_model=16 is not divisible by num_heads=5. Set model.d_k and "
+    "model.d_v, or choose a multiple of 5.",
+    "--config.decode.average=9": "train.keep_checkpoints=5 keeps fewer checkpoints than "
+    "decode.average=9 reads. Raise the one or lower the other.",
+    "--config.model.dtype=float16": "model.dtype='float16' is out of range. Set it to one of "
+    "float32, bfloat16.",
+    "--config.model.attention=softmax": "model.attention='softmax' is out of range. Set it to a "
+    "name of the form package.module:name.",
+    "--config.model.attention=nowhere:fn": "model.attention='nowhere:fn': there is no module "
+    "'nowhere'. Correct the name, or put the module's folder on PYTHONPATH.",
+    "--config.optimizer.schedule=jaxformer.optim:nom_rate": "optimizer.schedule="
+    "'jaxformer.optim:nom_rate': jaxformer.optim has no 'nom_rate'. Correct the name.",
+    "--config.data.corpus=bibel": "Unknown corpus 'bibel'; choose one of bible, multi30k, "
+    "plain_text, wmt14, or name a TFDS builder class as 'package.module:Class'.",
+    "--config.data.vocab_size=200": "A vocabulary of 200 is too small, since the special tokens "
+    "and the bytes alone take 260; choose more.",
+    "--config.data.vocab_size=20000": "A vocabulary of 20000 is larger than the training text "
+    "allows; choose at most ",
+    "--config.data.target_tokens=9": "A budget of 9 target tokens does not hold the longest "
+    "sentence, ",
+    "--config.data.max_length=1": "None of the 240 training pairs has at most 1 tokens a side. "
+    "Raise data.max_length.",
+    "--config.model.positions=jaxformer.model:Learned --config.model.max_length=4": "A sentence "
+    "of ",
+}
+
+
+@pytest.mark.parametrize("override", SETTINGS)
+def test_wrong_settings(tiny, jaxformer, tmp_path, override):
+    workdir = tmp_path / "run"
+    result = jaxformer(*tiny, f"--workdir={workdir}", *override.split())
+    message, expected = one_sentence(result), SETTINGS[override]
+    assert message == expected if expected.endswith((".", "?")) else message.startswith(expected)
+    assert not workdir.exists()
+
+
+CONFIGS = {
+    "bose.py": "There is no config file '{folder}/bose.py'. Did you mean 'base.py'?",
+    "empty.py": "{folder}/empty.py has no function get_config, so it is not a config file.",
+    "number.py": "get_config of {folder}/number.py returned int, expected a ConfigDict.",
+    "syntax.py": "Config file {folder}/syntax.py: ",
+    "base.py:big": "Config file {folder}/base.py: configs/base.py takes no argument, got 'big'. "
+    "Leave it out.",
+    "typo.py": "Config file {folder}/typo.py: ",
+    "less.py": "The setting 'decode.alpha' is missing. Build on configs/base.py.",
+    "more.py": "Unknown setting 'model.num_head'. Did you mean 'model.num_heads'?",
+}
+
+BUILT_ON_BASE = """
+import runpy
+from pathlib import Path
+def get_config():
+    config = runpy.run_path(str(Path(__file__).with_name("base.py")))["get_config"]()
+    {}
+    return config
+"""
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_wrong_config_files(jaxformer, tmp_path, name):
+    files = {
+        "base.py": (ROOT / "configs" / "base.py").read_text(encoding="utf-8"),
+        "empty.py": "",
+        "number.py": "def get_config():\n    return 3\n",
+        "syntax.py": "def get_config(:\n",
+        "typo.py": BUILT_ON_BASE.format("config.model.num_head = 3"),
+        "less.py": BUILT_ON_BASE.format("config.unlock(); del config.decode.alpha"),
+        "more.py": BUILT_ON_BASE.format("config.unlock(); config.model.num_head = 3"),
+    }
+    for file, text in files.items():
+        (tmp_path / file).write_text(text, encoding="utf-8")
+    result = jaxformer("train", f"--config={tmp_path / name}", f"--workdir={tmp_path / 'run'}")
+    message, expected = one_sentence(result), CONFIGS[name].format(folder=tmp_path)
+    assert message == expected if expected.endswith((".", "?")) else message.startswith(expected)
+    assert not (tmp_path / "run").exists()
+
+
+def texts(folder):
+    """Returns bad training files: name -> (source, target, message)."""
+    good, short = "".join(f"line {n}\n" for n in range(9)).encode(), b"line\n" * 7
+    return {
+        "missing": (None, good, "The text file '{folder}/source' does not exist; check its path."),
+        "unaligned": (
+            good,
+            short,
+            "{folder}/source has 9 lines and {folder}/target has 7; line n of one must be the "
+            "translation of line n of the other.",
+        ),
+        "empty": (b"", good, "{folder}/source is empty; it must hold one sentence a line."),
+        "not UTF-8": (
+            good,
+            short + b"\xff\n",
+            "{folder}/target is not UTF-8 in line 8 (invalid start byte); convert the file to "
+            "UTF-8.",
+        ),
+        "damaged gzip": (
+            gzip.compress(good)[:30],
+            good,
+            "{folder}/source is a damaged gzip file: ",
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", texts("."))
+def test_wrong_text_files(tiny, jaxformer, tmp_path, name):
+    *contents, expected = texts(tmp_path)[name]
+    for side, content in zip(("source", "target"), contents, strict=True):
+        if content is not None:
+            (tmp_path / side).write_bytes(content)
+    result = jaxformer(
+        *tiny,
+        f"--workdir={tmp_path / 'run'}",
+        f"--config.data.train_source={tmp_path / 'source'}",
+        f"--config.data.train_target={tmp_path / 'target'}",
+    )
+    message, expected = one_sentence(result), expected.format(folder=tmp_path)
+    assert message == expected if expected.endswith(".") else message.startswith(expected)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_workdir_that_is_a_file(tiny, jaxformer, tmp_path):
+    (tmp_path / "run").write_text("precious", encoding="utf-8")
+    message = one_sentence(jaxformer(*tiny, f"--workdir={tmp_path / 'run'}"))
+    assert str(tmp_path / "run") in message
+    assert (tmp_path / "run").read_text(encoding="utf-8") == "precious"
+
+
+def test_what_a_trained_model_does_not_have(trained, jaxformer):
+    workdir, _ = trained
+    said = one_sentence(jaxformer("evaluate", f"--workdir={workdir}", "--split=tset"))
+    assert said == "Corpus 'plain_text' has no split 'tset'; it has train, valid, test."
+    said = one_sentence(jaxformer("evaluate", f"--workdir={workdir}", "--config.model.d_model=32"))
+    assert said.startswith("model.d_model belongs to the trained model and cannot be changed now")
+    said = one_sentence(jaxformer("translate", f"--workdir={workdir}", "--input=nowhere"))
+    assert said == "'nowhere': No such file or directory."
+
+
+def test_mistakes_take_only_what_a_user_can_mend():
+    from jaxformer.data.corpus import open_corpus
+
+    with pytest.raises(Mistake, match="Unknown corpus"), mistakes():
+        open_corpus("nowhere")
+    with pytest.raises(Mistake, match="'nowhere': No such file"), mistakes():
+        Path("nowhere").read_bytes()
+    # Raised in this file, which is none of the package's.
+    with pytest.raises(ValueError, match="a fault"), mistakes():
+        raise ValueError("a fault")
+    with pytest.raises(ValueError, match="broadcast"), mistakes():
+        np.zeros(2) + np.zeros(3)
+    with pytest.raises(BrokenPipeError), mistakes():
+        raise BrokenPipeError
+
+
+def test_a_fault_keeps_its_traceback(tiny, jaxformer, tmp_path, monkeypatch):
+    def fault(config):
+        return np.zeros(2).reshape(3)
+
+    monkeypatch.setattr("jaxformer.cli.build.make_corpus", fault)
+    with pytest.raises(ValueError, match="reshape"):
+        jaxformer(*tiny, f"--workdir={tmp_path / 'run'}")
+
+
+def test_a_traceback_can_be_asked_for(jaxformer, monkeypatch):
+    monkeypatch.setenv("JAXFORMER_DEBUG", "1")
+    with pytest.raises(Mistake, match="Unknown command"):
+        jaxformer("trian")
+
+
+def test_help_and_version_import_nothing_that_is_slow():
+    script = (
+        "import sys; from jaxformer.cli.main import main; "
+        "codes = [main(['--help']), main(['--version'])]; "
+        "slow = {'jax', 'numpy', 'absl', 'ml_collections', 'rich'} & set(sys.modules); "
+        "sys.exit(repr((codes, slow)) if slow or any(codes) else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "usage: jaxformer COMMAND" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "translate"])
+def test_every_command_has_help(jaxformer, command):
+    result = jaxformer(command, "--help")
+    assert (result.code, result.err) == (0, "")
+    assert f"usage: jaxformer {command}" in result.out
+    assert "--workdir" in result.out

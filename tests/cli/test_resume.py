@@ -1,0 +1,166 @@
+"""A training that was stopped goes on as if it had not been."""
+
+import json
+import shutil
+import warnings
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from jaxformer.io.record import Metrics
+
+STEPS = 11
+# Every interval ends elsewhere, and the checkpoints stand between lines of metrics.
+CADENCE = [
+    "--config.train.log_every=4",
+    "--config.train.eval_every=6",
+    "--config.train.checkpoint_every=3",
+    "--config.train.accumulate=2",
+    "--config.train.dropout_rate=0.3",
+    # Several epochs.
+    "--config.data.source_tokens=900",
+    "--config.data.target_tokens=900",
+]
+
+
+@pytest.fixture(scope="module")
+def train(tiny, jaxformer):
+    """Returns the function that trains in a workdir up to a step."""
+
+    def run(workdir, num_steps=STEPS, *more):
+        return jaxformer(
+            *tiny, *CADENCE, f"--workdir={workdir}", f"--config.train.num_steps={num_steps}", *more
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def unbroken(train, tmp_path_factory):
+    """Returns the workdir of a training without a stop."""
+    workdir = tmp_path_factory.mktemp("runs") / "unbroken"
+    assert train(workdir).code == 0
+    return workdir
+
+
+def lines_of(workdir):
+    """Returns the lines of metrics, less the time that they took."""
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_bytes().splitlines()]
+    for row in rows:
+        assert row.pop("seconds") > 0
+    return rows
+
+
+def state_of(workdir, step=STEPS):
+    """Returns the bytes of everything in a checkpoint, by path."""
+    with (
+        warnings.catch_warnings(action="ignore", category=UserWarning),
+        ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader,
+    ):
+        # It warns that the arrays go to the devices that they were saved from.
+        tree = reader.restore((workdir / "checkpoints" / str(step) / "state").absolute())
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): bytes_of(leaf) for path, leaf in leaves}
+
+
+def bytes_of(leaf):
+    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if is_key else leaf).tobytes()
+
+
+def test_the_unbroken_run_has_all_lines(unbroken):
+    assert [row["step"] for row in lines_of(unbroken)] == [4, 6, 8, 11]
+    assert ["valid_nll" in row for row in lines_of(unbroken)] == [False, True, False, False]
+
+
+def test_a_run_made_longer_equals_the_unbroken_one(train, unbroken, tmp_path):
+    workdir = tmp_path / "run"
+    assert train(workdir, 5).code == 0
+    # Of an incomplete interval: it is written anew.
+    assert lines_of(workdir)[-1]["step"] == 5
+    result = train(workdir)
+    assert result.code == 0
+    assert "Going on from step 5 of 11." in result.out
+    assert lines_of(workdir) == lines_of(unbroken)
+    assert state_of(workdir) == state_of(unbroken)
+
+
+def test_an_interrupted_run_equals_the_unbroken_one(train, unbroken, tmp_path, monkeypatch):
+    workdir = tmp_path / "run"
+    write = Metrics.write
+
+    def interrupt(self, row):
+        if row["step"] == 8:
+            raise KeyboardInterrupt
+        write(self, row)
+
+    monkeypatch.setattr(Metrics, "write", interrupt)
+    result = train(workdir)
+    assert result.code == 130
+    assert result.err == (
+        "jaxformer: Interrupted. The same command goes on from step 6, the newest checkpoint in "
+        f"{workdir / 'checkpoints'}.\n"
+    )
+    monkeypatch.undo()
+    result = train(workdir)
+    assert "Going on from step 6 of 11." in result.out
+    assert lines_of(workdir) == lines_of(unbroken)
+    assert state_of(workdir) == state_of(unbroken)
+
+
+def test_a_finished_run_is_left_as_it_is(train, unbroken):
+    before = (unbroken / "metrics.jsonl").read_bytes()
+    result = train(unbroken)
+    assert (result.code, result.err) == (0, "")
+    assert "is trained to step 11 already. Raise train.num_steps to go on." in result.out
+    assert (unbroken / "metrics.jsonl").read_bytes() == before
+
+
+def test_another_seed_gives_another_run(train, unbroken, tmp_path):
+    assert train(tmp_path / "run", 4, "--config.train.seed=1").code == 0
+    assert lines_of(tmp_path / "run")[0]["loss"] != lines_of(unbroken)[0]["loss"]
+
+
+def test_another_config_is_refused_and_nothing_is_lost(train, unbroken):
+    before = {path: path.read_bytes() for path in unbroken.rglob("*") if path.is_file()}
+    result = train(unbroken, STEPS, "--config.train.seed=3", "--config.model.d_ff=20")
+    assert result.code == 2
+    assert result.err == (
+        f"jaxformer: {unbroken} holds a run with other settings: model.d_ff is 24 there and 20 "
+        "here; train.seed is 0 there and 3 here. Give another --workdir, or the same settings.\n"
+    )
+    assert {path: path.read_bytes() for path in unbroken.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("what", ["text", "missing vocabulary", "another vocabulary"])
+def test_what_the_run_was_trained_on_must_be_there(train, unbroken, corpus, tmp_path, what):
+    workdir = tmp_path / "run"
+    shutil.copytree(unbroken, workdir)
+    vocabulary = workdir / "tokenizer" / "sentencepiece.model"
+    if what == "text":
+        path = corpus / "train.target"
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace("bee", "can", 1), encoding="utf-8")
+        try:
+            result = train(workdir, 12)
+        finally:
+            path.write_text(text, encoding="utf-8")
+        message = f"The training text has changed since {workdir} was trained on it."
+    elif what == "missing vocabulary":
+        vocabulary.unlink()
+        result = train(workdir, 12)
+        message = (
+            f"{vocabulary} is missing, and the checkpoints beside it are of no use without it."
+        )
+    else:
+        from jaxformer.data.tokenizer import train_tokenizer
+
+        train_tokenizer(["some other text " * 9, "and more"], 275).save(vocabulary)
+        result = train(workdir, 12)
+        message = f"{vocabulary} is not the vocabulary that the checkpoints were trained with."
+    assert result.code == 2
+    assert result.err.startswith(f"jaxformer: {message}")
+    assert result.err.count("\n") == 1
+    assert lines_of(workdir) == lines_of(unbroken)

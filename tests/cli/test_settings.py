@@ -1,0 +1,57 @@
+"""Every setting has a type and a range, and what is outside is named."""
+
+import copy
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from jaxformer.cli import settings
+
+BASE = Path(__file__).resolve().parent.parent.parent / "configs" / "base.py"
+
+# Values that a kind does not accept.
+BAD = {
+    settings.SIZE: [0, -1, 2.0, True, "3", None],
+    settings.COUNT: [-1, 2.0, False, "3"],
+    settings.RATE: [-0.1, 1.0, 1, float("nan"), "0.1", None],
+    settings.POSITIVE: [0, 0.0, -1.0, float("inf"), "1"],
+    settings.NOT_NEGATIVE: [-1e-9, float("nan"), "1"],
+    settings.NUMBER: [float("inf"), "1", True],
+    settings.SWITCH: [0, 1, "true", None],
+    settings.TEXT: [None, 3],
+    settings.DOTTED: ["name", "a.b.c", ":", "a:", ":b", "a b:c", 3],
+}
+
+
+@pytest.fixture
+def config():
+    return runpy.run_path(str(BASE))["get_config"]().to_dict()
+
+
+def test_base_is_in_order(config):
+    settings.check(config)
+
+
+@pytest.mark.parametrize("key", settings.KINDS)
+def test_a_wrong_value_is_named(config, key):
+    group, name = key.split(".")
+    for value in BAD.get(settings.KINDS[key], ["nonsense", 3]):
+        wrong = copy.deepcopy(config)
+        wrong[group][name] = value
+        with pytest.raises(ValueError, match=re.escape(f"{key}={value!r} is out of range. Set it")):
+            settings.check(wrong)
+
+
+@pytest.mark.parametrize("key", settings.KINDS)
+def test_a_missing_setting_is_named(config, key):
+    group, name = key.split(".")
+    del config[group][name]
+    with pytest.raises(ValueError, match=f"The setting '{key}' is missing"):
+        settings.check(config)
+
+
+def test_a_whole_number_will_do_for_a_number(config):
+    config["train"]["dropout_rate"] = 0
+    settings.check(config)

@@ -1,0 +1,73 @@
+"""The text a training reads: nothing is left out in silence, and a change is noticed."""
+
+import numpy as np
+import pytest
+
+from jaxformer.run.preparation import learn_tokenizer, load_tokenizer, prepare_data, tokenizer_path
+
+
+class Corpus:
+    """Stands for a corpus that is on disk."""
+
+    def __init__(self, **splits):
+        self._splits, self.splits = splits, tuple(splits)
+
+    def pairs(self, split):
+        return self._splits[split]
+
+
+TRAIN = [(f"one {n} two", f"{n} three four five") for n in range(40)]
+VALID = [("one", "three " * 30), ("two", "four")]
+BUDGETS = {"max_length": 20, "source_tokens": 100, "target_tokens": 100}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return learn_tokenizer(Corpus(train=TRAIN, valid=VALID), 290, "bpe")
+
+
+def test_the_vocabulary_is_of_the_training_text_alone(tokenizer):
+    other = learn_tokenizer(Corpus(train=TRAIN, valid=[("unseen", "words")]), 290, "bpe")
+    assert other.fingerprint == tokenizer.fingerprint
+    assert learn_tokenizer(Corpus(train=TRAIN[:30]), 290, "bpe").fingerprint != other.fingerprint
+
+
+def test_long_pairs_are_left_out_of_training_only(tokenizer):
+    long_pairs = [("one " * 50, "x"), ("x", "three " * 50)]
+    data = prepare_data(Corpus(train=TRAIN + long_pairs, valid=VALID), tokenizer, **BUDGETS)
+    assert (len(data.train), data.left_out, len(data.valid)) == (40, 2, 2)
+    assert data.plan.num_pairs == 40
+    assert max(data.train.source.lengths.max(), data.train.target.lengths.max()) <= 20
+    assert prepare_data(Corpus(train=TRAIN), tokenizer, **BUDGETS).valid is None
+
+
+def test_rows_can_be_split_into_equal_parts(tokenizer):
+    data = prepare_data(Corpus(train=TRAIN), tokenizer, **BUDGETS, rows_multiple=3)
+    assert all(shape.rows % 3 == 0 for shape in data.plan.shapes)
+
+
+def test_the_fingerprint_is_of_what_is_trained_on(tokenizer):
+    def of(train, **more):
+        return prepare_data(Corpus(train=train, **more), tokenizer, **BUDGETS).fingerprint
+
+    assert of(TRAIN) == of(list(TRAIN), valid=VALID)
+    assert of(TRAIN) != of(TRAIN[::-1])
+    assert of(TRAIN) != of([*TRAIN[:-1], ("one 39 two", "39 three four four")])
+    # Another border between two sentences of the same tokens.
+    assert of([("one two", "x"), ("x", "x")]) != of([("one", "x"), ("two x", "x")])
+
+
+def test_no_pair_is_short_enough(tokenizer):
+    with pytest.raises(ValueError, match=r"None of the 40 training pairs has at most 2 tokens"):
+        prepare_data(Corpus(train=TRAIN), tokenizer, **{**BUDGETS, "max_length": 2})
+
+
+def test_a_vocabulary_is_the_one_that_was_saved(tokenizer, tmp_path):
+    path = tokenizer_path(tmp_path)
+    with pytest.raises(ValueError, match=r"sentencepiece.model is missing"):
+        load_tokenizer(tmp_path, tokenizer.fingerprint)
+    tokenizer.save(path)
+    loaded = load_tokenizer(tmp_path, tokenizer.fingerprint)
+    np.testing.assert_array_equal(loaded.encode(["one"])[0], tokenizer.encode(["one"])[0])
+    with pytest.raises(ValueError, match="is not the vocabulary"):
+        load_tokenizer(tmp_path, "0" * 64)

@@ -1,0 +1,140 @@
+"""The loop: what happens at which step, in which order, and what a checkpoint remembers."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from jaxformer.run.tally import Tally
+from jaxformer.run.training import Cadence, resume_point, train, training_steps
+
+
+@dataclass(frozen=True)
+class State:
+    """Stands for a TrainState."""
+
+    step: int
+    params: float = 0.0
+
+
+def fake_step(state, batch):
+    """Counts; the loss of step n is n, over n target tokens."""
+    step = state.step + 1
+    metrics = {
+        "loss": step, "nll": step / 2, "source_tokens": 2, "target_tokens": step,
+        "learning_rate": step / 10, "grad_norm": 1,
+    }  # fmt: skip
+    return replace(state, step=step, params=state.params + 1), metrics
+
+
+class Log:
+    """Notes what the loop does, in order; stands for checkpoints, metrics file and progress."""
+
+    def __init__(self):
+        self.events, self.rows, self.metas, self.live = [], [], {}, []
+
+    def save(self, state, meta):
+        self.events.append(f"save {state.step}")
+        self.metas[state.step] = meta
+
+    def write(self, row):
+        self.events.append(f"write {row['step']}")
+        self.rows.append(row)
+
+    def step(self, step, metrics, slots, seconds):
+        self.live.append(step)
+
+    def row(self, row):
+        pass
+
+    def validate(self, params):
+        self.events.append(f"validate {params:.0f}")
+        return {"valid_nll": params}
+
+
+def batches(start):
+    while True:
+        start += 1
+        yield {"source_BS": np.zeros((1, 3)), "target_BT": np.zeros((start, 5))}
+
+
+def run(cadence, start=0, tally=None, with_validation=True):
+    log = Log()
+    state = train(
+        fake_step,
+        State(start, start),
+        batches(start),
+        cadence,
+        checkpoints=log,
+        metrics_file=log,
+        progress=log,
+        validate=log.validate if with_validation else None,
+        tally=tally,
+        meta={"data": "d"},
+    )
+    return log, state
+
+
+def test_the_generator_yields_the_state_after_each_batch():
+    steps = training_steps(fake_step, State(0), batches(0))
+    assert [next(steps)[0].step for _ in range(3)] == [1, 2, 3]
+    assert next(steps)[1]["loss"] == 4
+
+
+def test_everything_happens_when_it_is_due_and_lines_come_before_checkpoints():
+    log, state = run(Cadence(num_steps=10, log_every=3, eval_every=4, checkpoint_every=6))
+    assert state.step == 10
+    assert log.events == [
+        "write 3", "validate 4", "write 4", "write 6", "save 6", "validate 8", "write 8",
+        "write 9", "write 10", "save 10",
+    ]  # fmt: skip
+    assert log.live == list(range(1, 11))
+
+
+def test_lines_are_means_over_target_tokens_since_the_last_line():
+    log, _ = run(Cadence(num_steps=6, log_every=3, eval_every=0, checkpoint_every=0))
+    assert [row["step"] for row in log.rows] == [3, 6]
+    for row, steps in zip(log.rows, ([1, 2, 3], [4, 5, 6]), strict=True):
+        squares, tokens = sum(step * step for step in steps), sum(steps)
+        assert row["loss"] == pytest.approx(squares / tokens)
+        assert row["nll"] == pytest.approx(squares / tokens / 2)
+        assert row["target_tokens"] == tokens
+        assert row["source_tokens"] == 6
+        assert row["grad_norm"] == 1
+        assert row["learning_rate"] == np.float32(steps[-1] / 10)
+        slots = sum(3 + 5 * step for step in steps)
+        assert row["padding"] == pytest.approx(1 - (6 + tokens) / slots)
+
+
+@pytest.mark.parametrize("stop", range(1, 12))
+def test_stopped_anywhere_the_lines_are_those_of_the_unbroken_run(stop):
+    cadence = Cadence(num_steps=12, log_every=4, eval_every=6, checkpoint_every=3)
+    whole, _ = run(cadence)
+    first, _ = run(replace(cadence, num_steps=stop))
+    tally, last_kept = resume_point(first.metas[stop], stop)
+    rest, state = run(cadence, stop, tally)
+    assert state == State(12, 12)
+    rows = [row for row in first.rows if row["step"] <= last_kept] + rest.rows
+    for row in (*rows, *whole.rows):
+        row.pop("seconds")
+    assert rows == whole.rows
+    assert rest.metas[12]["data"] == "d"
+
+
+def test_zero_is_never():
+    log, _ = run(Cadence(num_steps=5, log_every=0, eval_every=0, checkpoint_every=0))
+    assert log.events == ["save 5"]
+
+
+def test_without_a_validation_split_evaluations_do_not_matter():
+    log, _ = run(
+        Cadence(num_steps=5, log_every=2, eval_every=1, checkpoint_every=0), with_validation=False
+    )
+    assert log.events == ["write 2", "write 4", "write 5", "save 5"]
+
+
+def test_a_tally_survives_json():
+    tally = Tally()
+    tally.add(fake_step(State(2), None)[1], 9, 0.1)
+    assert Tally.from_json(tally.to_json()) == tally
+    assert tally.padding == pytest.approx(1 - 5 / 9)
