@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxformer.data.corpus import Corpus, open_corpus
-from jaxformer.model import Transformer
+from jaxformer.model import Learned, Transformer
 from jaxformer.optim import scale_by_paper_adam
 from jaxformer.train import Hyper, Rate
 
@@ -73,6 +73,12 @@ def make_model(config: Config, vocab_size: int) -> Transformer:
             ("activation", "activation"),
         )
     }
+    if parts["positions"] is Learned and model["max_length"] < config["data"]["max_length"]:
+        raise ValueError(
+            f"model.max_length={model['max_length']} learned positions do not hold sentences of "
+            f"data.max_length={config['data']['max_length']} tokens. Raise model.max_length to "
+            "that, or lower data.max_length."
+        )
     return Transformer(
         vocab_size=vocab_size,
         d_model=model["d_model"],

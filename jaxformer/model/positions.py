@@ -40,9 +40,10 @@ class Learned(nn.Module):
 
     @nn.compact
     def __call__(self, position_BT: jax.Array) -> jax.Array:
-        """Returns encoding_BTD; a position past the table's end repeats its last vector.
+        """Returns encoding_BTD; a position past the table's end takes its last vector.
 
-        Raises: ValueError if a sentence is longer than the table.
+        Positions count within a sentence, and a row may hold several, so that a row longer than
+        the table is no mistake; whether sentences are is known before they become arrays.
         """
         table_PD = self.param(
             "table",
@@ -50,12 +51,6 @@ class Learned(nn.Module):
             (self.max_length, self.d_model),
             jnp.float32,
         )
-        length = position_BT.shape[-1]
-        if length > self.max_length:
-            raise ValueError(
-                f"A sentence of {length} tokens does not fit {self.max_length} learned positions. "
-                f"Set model.max_length to at least {length}, or use sinusoidal positions."
-            )
         # Times sqrt(d_model) as the token embeddings are, so that both start at the same size.
         encoding_BTD = jnp.take(table_PD, position_BT, axis=0, mode="clip")
         return (encoding_BTD * math.sqrt(self.d_model)).astype(self.dtype)

@@ -26,7 +26,16 @@ def test_base_is_the_papers_model(config):
     assert build.make_model(config, 37_000) == Transformer(vocab_size=37_000)
 
 
+def test_learned_positions_must_hold_the_longest_sentence(config):
+    config["model"].update(positions="jaxformer.model:Learned", max_length=255)
+    with pytest.raises(ValueError, match=r"model.max_length=255 .* data.max_length=256"):
+        build.make_model(config, 10)
+    config["model"]["max_length"] = 256
+    build.make_model(config, 10)
+
+
 def test_every_field_of_the_model_is_a_setting(config):
+    config["data"]["max_length"] = 11
     config["model"].update(
         d_model=24, d_ff=5, num_heads=3, d_k=7, d_v=0, num_encoder_layers=2, num_decoder_layers=4,
         residual="jaxformer.model:pre_norm", positions="jaxformer.model:Learned",

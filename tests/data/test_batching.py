@@ -99,8 +99,7 @@ def test_no_batch_is_empty(made):
 
 def order(plan, seed, epoch):
     return [
-        (batch.shape, batch.pairs.tolist(), batch.row.tolist())
-        for batch in plan.epoch(seed, epoch)
+        (batch.shape, batch.pairs.tolist(), batch.row.tolist()) for batch in plan.epoch(seed, epoch)
     ]
 
 
@@ -117,9 +116,7 @@ def test_the_order_is_a_function_of_seed_and_epoch(realistic_plan):
 @pytest.mark.parametrize(("seed", "epoch"), [(5, 4), (6, 3)])
 def test_every_epoch_and_seed_has_another_order(realistic_plan, seed, epoch):
     first = realistic_plan.epoch(5, 3)[0].pairs
-    met_again = [
-        np.isin(first, batch.pairs).sum() for batch in realistic_plan.epoch(seed, epoch)
-    ]
+    met_again = [np.isin(first, batch.pairs).sum() for batch in realistic_plan.epoch(seed, epoch)]
     assert max(met_again) < 0.3 * len(first)
 
 

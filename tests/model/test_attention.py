@@ -109,7 +109,11 @@ def test_multi_head_attention(make_params, apply, legal_BTS, use_bias):
         return np.stack(heads_BTHK, axis=2) + params[name].get("bias", 0.0)
 
     query_BTD, memory_BSD = inputs[:2]
-    projected = project(query_BTD, "query"), project(memory_BSD, "key"), project(memory_BSD, "value")
+    projected = (
+        project(query_BTD, "query"),
+        project(memory_BSD, "key"),
+        project(memory_BSD, "value"),
+    )
     concatenated = attention_loop(*projected, legal_BTS).reshape(B, T, H * V)
     expected = concatenated @ params["out"]["kernel"].reshape(H * V, D)
     expected += params["out"].get("bias", 0.0)

@@ -89,6 +89,8 @@ def test_the_paper_is_within_seven_percent(name):
 
 
 def test_rows_are_in_the_papers_order():
-    rows = [(millions, closed_form(**changes)) for changes, millions in TABLE_3.values() if millions]
+    rows = [
+        (millions, closed_form(**changes)) for changes, millions in TABLE_3.values() if millions
+    ]
     assert len(rows) == 11
     assert sorted(rows) == sorted(rows, key=lambda row: row[1])

@@ -43,14 +43,6 @@ def test_a_position_past_the_learned_ones_is_the_last(apply, make_params):
     np.testing.assert_array_equal(past, apply(module, params, position_11))
 
 
-def test_a_row_longer_than_the_learned_positions_is_refused(apply, make_params):
-    module = Learned(D, LENGTH)
-    params = make_params(module, np.zeros((1, 1), np.int32))
-    apply(module, params, np.zeros((1, LENGTH), np.int32))
-    with pytest.raises(ValueError, match=f"{LENGTH + 1} tokens .* {LENGTH} learned positions"):
-        apply(module, params, np.zeros((1, LENGTH + 1), np.int32))
-
-
 def test_no_positions_add_nothing(apply, position_BT):
     x_BTD = np.random.default_rng(0).normal(size=(B, T, D)).astype(np.float32)
     np.testing.assert_array_equal(x_BTD + apply(NoPositions(D, LENGTH), {}, position_BT), x_BTD)

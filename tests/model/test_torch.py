@@ -41,7 +41,10 @@ def params_of(weights, layer):
     """Returns the parameters of our layer, given all of torch's weights by name."""
 
     def linear(name):
-        return {"kernel": weights[f"{layer}.{name}.weight"].T, "bias": weights[f"{layer}.{name}.bias"]}
+        return {
+            "kernel": weights[f"{layer}.{name}.weight"].T,
+            "bias": weights[f"{layer}.{name}.bias"],
+        }
 
     def norm(number):
         name = f"{layer}.norm{number}"
