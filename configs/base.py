@@ -47,9 +47,11 @@ def get_config(arg: str = "") -> ConfigDict:
     model.attention_bias = False
     # Added to the variance in layer norms; the paper gives no value.
     model.norm_epsilon = 1e-6
-    # Most tokens of a sentence that learned positions know (3.5); sinusoids know any number.
+    # Most tokens of a sentence that learned positions know (3.5), at least data.max_length; an
+    # output's tokens past it take its last one. Sinusoids know any number.
     model.max_length = 1024
-    # The shared matrix (3.4) is filled up to a multiple of this many rows; 1: not at all.
+    # The shared matrix (3.4) is filled up to a multiple of this many rows; 1: not at all. Beam
+    # search is slow where no number from 8 to 64 divides the rows, as with a prime vocabulary.
     model.vocab_multiple = 1
     # Of products and activations: float32 or bfloat16; parameters and sums are float32.
     model.dtype = "float32"

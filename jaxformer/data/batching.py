@@ -99,7 +99,7 @@ class BatchPlan:
             most = most // rows_multiple * rows_multiple
             batches = -(-rows // most)
             # Even batches: no last one of which most rows are empty.
-            even = -(-rows // max(batches, 1))
+            even = -(-rows // batches)
             even = -(-even // rows_multiple) * rows_multiple
             self.shapes.append(Shape(even, source, target))
             self._batches.append(batches)

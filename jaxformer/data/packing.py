@@ -42,55 +42,29 @@ def pack(class_lengths: np.ndarray, class_counts: np.ndarray, sizes: Sequence[Si
       class_counts: [classes], pairs of that class.
       sizes: row sizes, smallest first; the last holds every class.
     """
-    limit = np.max(np.asarray(sizes), axis=0)
-    # Open rows by the room they have left: how many, and which (as arrays of row numbers).
-    open_count = np.zeros((limit[0] + 1, limit[1] + 1), np.int64)
-    open_rows: dict[Size, list[np.ndarray]] = {}
-    room = np.add.outer(np.arange(limit[0] + 1), np.arange(limit[1] + 1))
+    rooms = _OpenRows()
     row_size: list[np.ndarray] = []
     num_rows = 0
     places: list[tuple[np.ndarray, int]] = []
-
-    def put(rows: np.ndarray, room_left: Size) -> None:
-        open_count[room_left] += len(rows)
-        open_rows.setdefault(room_left, []).append(rows)
-
-    def take(room_left: Size, wanted: int) -> np.ndarray:
-        stack = open_rows[room_left]
-        taken = stack.pop()
-        if len(taken) > wanted:
-            stack.append(taken[wanted:])
-            taken = taken[:wanted]
-        open_count[room_left] -= len(taken)
-        return taken
-
     for number in np.argsort(-class_lengths.sum(axis=1), kind="stable"):
         source, target = (int(length) for length in class_lengths[number])
         left = int(class_counts[number])
         while left:
-            counts = open_count[source:, target:]
-            rooms = np.where(
-                counts > 0, room[: counts.shape[0], : counts.shape[1]], limit.sum() + 1
-            )
-            best = np.unravel_index(np.argmin(rooms), rooms.shape)
-            if counts[best] > 0:
-                found = (source + int(best[0]), target + int(best[1]))
-                rows = take(found, left)
-            else:
+            found = rooms.tightest(source, target)
+            if found is None:
                 kind = next(
                     kind
                     for kind, size in enumerate(sizes)
                     if source <= size[0] and target <= size[1]
                 )
                 found = sizes[kind]
-                rows = np.arange(num_rows, num_rows + max(1, left // 4))
-                row_size.append(np.full(len(rows), kind))
-                num_rows += len(rows)
-                open_count[found] += len(rows)
-                open_rows.setdefault(found, []).append(rows)
-                rows = take(found, len(rows))
+                opened = np.arange(num_rows, num_rows + max(1, left // 4))
+                row_size.append(np.full(len(opened), kind))
+                num_rows += len(opened)
+                rooms.put(opened, found)
+            rows = rooms.take(found, left)
             places.append((rows, int(number)))
-            put(rows, (found[0] - source, found[1] - target))
+            rooms.put(rows, (found[0] - source, found[1] - target))
             left -= len(rows)
 
     size_of_row = np.concatenate(row_size)
@@ -107,3 +81,45 @@ def pack(class_lengths: np.ndarray, class_counts: np.ndarray, sizes: Sequence[Si
         place_row=number_in_size[place_row],
         place_class=np.concatenate([np.full(len(rows), number) for rows, number in places]),
     )
+
+
+class _OpenRows:
+    """Rows by the room they have left, (source, target) slots."""
+
+    def __init__(self) -> None:
+        self._rows: dict[Size, list[np.ndarray]] = {}
+        self._number: dict[Size, int] = {}
+        # Of each room ever seen: source, target, and how many rows have just this room.
+        self._rooms = np.zeros((64, 3), np.int64)
+
+    def put(self, rows: np.ndarray, room: Size) -> None:
+        """Adds rows, given by their numbers."""
+        if room not in self._number:
+            number = self._number[room] = len(self._number)
+            self._rows[room] = []
+            if number == len(self._rooms):
+                self._rooms = np.concatenate([self._rooms, np.zeros_like(self._rooms)])
+            self._rooms[number, :2] = room
+        self._rooms[self._number[room], 2] += len(rows)
+        self._rows[room].append(rows)
+
+    def tightest(self, source: int, target: int) -> Size | None:
+        """Returns the room that a pair leaves the fewest slots of; None if it fits nowhere."""
+        known = self._rooms[: len(self._number)]
+        fits = np.flatnonzero((known[:, 2] > 0) & (known[:, 0] >= source) & (known[:, 1] >= target))
+        if not len(fits):
+            return None
+        rooms = known[fits, :2]
+        # Of equals, the one with less room on the source's side.
+        best = np.lexsort((rooms[:, 0], rooms.sum(axis=1)))[0]
+        return int(rooms[best, 0]), int(rooms[best, 1])
+
+    def take(self, room: Size, most: int) -> np.ndarray:
+        """Removes and returns at least one row with this room, at most `most`."""
+        stack = self._rows[room]
+        rows = stack.pop()
+        if len(rows) > most:
+            stack.append(rows[most:])
+            rows = rows[:most]
+        self._rooms[self._number[room], 2] -= len(rows)
+        return rows

@@ -66,8 +66,8 @@ class Dropout(struct.PyTreeNode):
         # Comparing 31 bits as signed integers is what vector units do in one instruction.
         threshold = (self.rate * 2.0**31).astype(jnp.int32)
         keep_BTD = (draw_BTD >> 1).astype(jnp.int32) >= threshold
-        scale = (1.0 / (1.0 - self.rate)).astype(x_BTD.dtype)
-        return jnp.where(keep_BTD, x_BTD * scale, jnp.zeros((), x_BTD.dtype))
+        kept_BTD = (x_BTD.astype(jnp.float32) / (1.0 - self.rate)).astype(x_BTD.dtype)
+        return jnp.where(keep_BTD, kept_BTD, jnp.zeros((), x_BTD.dtype))
 
 
 def fold(dropout: Dropout | None, place: str | int) -> Dropout | None:

@@ -135,7 +135,8 @@ class Transformer(nn.Module):
     Attributes:
       d_k, d_v: widths of a head's queries and keys, and of its values.
       vocab_multiple: the shared matrix is padded to a multiple of this many rows.
-      max_length: rows of a table of learned positions; nothing else reads it.
+      max_length: rows of a table of learned positions; nothing else reads it. Positions past it
+        take its last row.
       dtype: of the matrix products and activations; parameters, softmax, layer norm's statistics
         and logits are float32.
     """
@@ -258,7 +259,10 @@ class Transformer(nn.Module):
     def start_cache(
         self, memory_BSD: jax.Array, source_BS: jax.Array, num_beams: int, max_length: int
     ) -> Cache:
-        """Returns the cache for `max_length` positions of `num_beams` hypotheses a sentence."""
+        """Returns the cache for `max_length` positions of `num_beams` hypotheses a sentence.
+
+        Here a source row holds one sentence.
+        """
         return self.decoder.start(memory_BSD, source_BS != PAD, num_beams, max_length)
 
     def decode_step(self, token_BM: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:

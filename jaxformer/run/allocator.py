@@ -10,7 +10,7 @@ import os
 from jaxformer.io.environment import allocator
 
 # Parameters of mallopt(3), and values that keep what was freed.
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _SETTINGS = (
     # No block is mapped on its own, to be unmapped when it is freed.
     (_MMAP_MAX, 0),

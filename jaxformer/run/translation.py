@@ -84,19 +84,18 @@ def make_translate(
     Args:
       num_beams, alpha, extra_length: as for `make_decode`.
       longest: tokens of a piece, EOS included, such as the most that the model was trained on.
+        Learned positions must be as many; an output's positions past them take the last one.
       batch_tokens: source slots of a batch.
       report: called after each batch with the number of pieces done, and of all.
     """
     decode = make_decode(model, num_beams=num_beams, alpha=alpha, extra_length=extra_length)
-    # Learned positions know no more than max_length, and batches are as wide as a power of two.
-    limit = min(longest, 2 ** (model.max_length.bit_length() - 1))
 
     def translate(params: Params, lines: Sequence[str]) -> list[str]:
         texts = [line for line in lines if line.strip()]
         pieces: list[np.ndarray] = []
         owners: list[int] = []
         for number, tokens in enumerate(tokenizer.encode(texts)):
-            for piece in cut(tokens, limit, tokenizer):
+            for piece in cut(tokens, longest, tokenizer):
                 pieces.append(piece)
                 owners.append(number)
         outputs = [""] * len(pieces)
@@ -131,6 +130,10 @@ def cut(tokens: np.ndarray, limit: int, tokenizer: Tokenizer) -> list[np.ndarray
     A piece ends after the last end of a sentence in its second half, else before the last word that
     begins there, else where it is full.
     """
+    if limit < 2:
+        raise ValueError(
+            f"Pieces of {limit} tokens hold EOS alone. Set data.max_length to 2 or more."
+        )
     if len(tokens) <= limit:
         return [tokens]
     tokens, room = tokens[:-1], limit - 1

@@ -79,10 +79,14 @@ def test_progress_is_reported(model, params, tokenizer):
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
 
 
-def test_long_lines_fit_learned_positions(model, params, tokenizer):
-    # `longest` is more than the table has; the width below it is 16.
-    translate = make_translate(model, tokenizer, **{**SETTINGS, "longest": 999})
-    assert translate(params, ["ash bay " * 50])[0]
+def test_pieces_are_as_long_as_asked(tokenizer):
+    tokens = tokenizer.encode(["ash bay " * 50])[0]
+    for limit in (2, 3, 23):
+        pieces = cut(tokens, limit, tokenizer)
+        assert max(len(piece) for piece in pieces) <= limit
+        assert np.concatenate([piece[:-1] for piece in pieces]).tolist() == tokens[:-1].tolist()
+    with pytest.raises(ValueError, match="Pieces of 1 tokens hold EOS alone"):
+        cut(tokens, 1, tokenizer)
 
 
 def test_line_breaks_within_a_translation_become_spaces(model, params, tokenizer, monkeypatch):
