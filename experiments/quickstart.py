@@ -49,7 +49,7 @@ def show(workdir: Path, split: str) -> None:
     """
     enable_cache()
     config = read_settings(str(workdir), [])
-    pairs = list(build.make_corpus(config).pairs(split))
+    pairs = list(build.make_corpus(config, [split]).pairs(split))
     path = workdir / "translations" / f"{split}.txt"
     if not path.is_file():
         raise Mistake(

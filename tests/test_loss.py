@@ -126,6 +126,11 @@ def test_the_projected_loss_in_bfloat16_is_near_float32s():
     assert {value.dtype for value in sums} == {np.dtype("float32")}
     assert [gradient.dtype for gradient in gradients] == [jnp.bfloat16, jnp.float32]
     assert float(sums.loss) == pytest.approx(float(expected_sums.loss), rel=0.01)
+    # Operands are rounded, their products are not.
+    rounded_BTD = hidden_BTD.astype(jnp.float32)
+    rounded_WD = jnp.asarray(TABLE_WD, jnp.bfloat16).astype(jnp.float32)
+    rounded_sums = explicit(rounded_BTD, rounded_WD, 0.1, W)
+    assert as_floats(sums) == pytest.approx(as_floats(rounded_sums), rel=1e-5)
     for gradient, expected in zip(gradients, expected_gradients, strict=True):
         assert is_close(gradient, expected, tolerance=0.02)
         assert not is_close(gradient, expected)

@@ -159,22 +159,31 @@ def test_hyperparameters_need_no_other_program():
 
 
 @functools.cache
-def explicit_sums():
-    """Returns the sums from whole logits, without dropout, smoothed by 0.1."""
+def explicit():
+    """Returns sums, and gradients of the mean loss, from whole logits, smoothed by 0.1."""
 
     @jax.jit
+    @functools.partial(jax.grad, has_aux=True)
     def run(params):
         inputs = BATCH["source_BS"], shift_right(BATCH["target_BT"])
         logits_BTW = MODEL.apply({"params": params}, *inputs)
-        return cross_entropy_sums(logits_BTW, BATCH["target_BT"], 0.1, MODEL.vocab_size)
+        sums = cross_entropy_sums(logits_BTW, BATCH["target_BT"], 0.1, MODEL.vocab_size)
+        return sums.loss / sums.tokens, sums
 
-    return run(first_state().params)
+    gradients, sums = run(first_state().params)
+    return sums, gradients
+
+
+def test_gradients_are_those_of_the_mean_loss_a_target_token():
+    new_state, _ = train_step()(state_with(dropout_rate=0.0), BATCH)
+    _, gradients = explicit()
+    assert is_close(new_state.opt_state[1], gradients, 1e-5)
 
 
 def test_metrics():
     state = state_with(step=7, dropout_rate=0.0, warmup_steps=101, learning_rate=3.0)
     new_state, metrics = train_step()(state, BATCH)
-    sums = explicit_sums()
+    sums, gradients = explicit()
     source_tokens, target_tokens = 41, 38
     assert {name: float(value) for name, value in metrics.items()} == pytest.approx(
         {
@@ -184,7 +193,7 @@ def test_metrics():
             "target_tokens": target_tokens,
             # Steps count from 1.
             "learning_rate": 3 * 18**-0.5 * 8 * 101**-1.5,
-            "grad_norm": np.sqrt(sum(np.sum(g**2) for g in arrays(new_state.opt_state[1]))),
+            "grad_norm": np.sqrt(sum(np.sum(gradient**2) for gradient in arrays(gradients))),
         },
         rel=1e-5,
     )
@@ -202,7 +211,7 @@ def test_the_update_is_the_rate_times_the_optimisers_direction():
 
 def test_evaluation_is_unsmoothed_and_without_dropout():
     sums = jax.jit(make_eval_step(MODEL))(first_state().params, BATCH)
-    expected = explicit_sums()
+    expected, _ = explicit()
     for name in ("nll", "correct", "tokens"):
         assert float(getattr(sums, name)) == pytest.approx(float(getattr(expected, name)), rel=1e-5)
     assert float(sums.loss) == pytest.approx(float(sums.nll), rel=1e-6)

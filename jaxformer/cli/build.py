@@ -5,7 +5,7 @@ workdir's config.json.
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -18,6 +18,8 @@ from jaxformer.optim import scale_by_paper_adam
 from jaxformer.train import Hyper, Rate
 
 Config = Mapping[str, Any]
+
+SPLITS = ("train", "valid", "test")
 
 
 def resolve(key: str, name: str) -> Any:
@@ -133,15 +135,33 @@ def make_hyper(config: Config) -> Hyper:
     )
 
 
-def make_corpus(config: Config) -> Corpus:
+def named_splits(config: Config) -> list[str]:
+    """Returns the splits that the settings name files for; [] if the corpus has its own."""
+    data = config["data"]
+    if data["corpus"] != "plain_text":
+        return []
+    return [split for split in SPLITS if data[f"{split}_source"] or data[f"{split}_target"]]
+
+
+def make_corpus(config: Config, splits: Collection[str] = SPLITS) -> Corpus:
     """Opens the corpus, preparing it if that has not been done yet.
 
-    Raises: ValueError or OSError as `open_corpus`.
+    Args:
+      splits: those that will be read; files that the settings name for others need not be there.
+
+    Raises: ValueError or OSError as `open_corpus`; ValueError if there are files for other splits
+      only.
     """
     data = config["data"]
+    named = named_splits(config)
+    if named and not set(named) & set(splits):
+        raise ValueError(
+            f"Corpus {data['corpus']!r} has no split {', '.join(map(repr, splits))}; it has "
+            f"{', '.join(named)}."
+        )
     files = {
-        f"{split}_{side}": data[f"{split}_{side}"]
-        for split in ("train", "valid", "test")
+        f"{split}_{side}": "" if named and split not in splits else data[f"{split}_{side}"]
+        for split in SPLITS
         for side in ("source", "target")
     }
     return open_corpus(

@@ -4,7 +4,6 @@ A config file is Python with a function `get_config(arg="") -> ConfigDict`, so r
 code; a workdir's config.json is only data.
 """
 
-import ast
 import difflib
 import runpy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ _FILES = [
     f"{split}_{side}" for split in ("train", "valid", "test") for side in ("source", "target")
 ]
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-_KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+_KINDS: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false"}
 
 Assignment = tuple[str, str]
 """A dotted key and the text of its new value."""
@@ -52,7 +51,7 @@ def split_arguments(argv: Sequence[str]) -> tuple[str, list[Assignment], list[st
 def load(spec: str) -> ConfigDict:
     """Runs the config file named by `path.py` or `path.py:argument`; the result is locked.
 
-    Raises: Mistake if there is no such file, or it does not take the argument.
+    Raises: Mistake if there is no such file, it fails, or it does not take the argument.
     """
     name, colon, argument = (spec, "", "") if Path(spec).is_file() else spec.partition(":")
     path = Path(name).expanduser()
@@ -63,9 +62,12 @@ def load(spec: str) -> ConfigDict:
         if get_config is None:
             raise Mistake(f"{name} has no function get_config, so it is not a config file.")
         config = get_config(argument) if colon else get_config()
-    except (ValueError, SyntaxError, AttributeError, KeyError) as error:
-        # ConfigDict raises the last two for a name that base.py does not have.
-        raise Mistake(f"Config file {name}: {' '.join(str(error).split())}") from error
+    except Mistake:
+        raise
+    except Exception as error:
+        # A ValueError says what is wrong; of others, such as KeyError, the name says the most.
+        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        raise Mistake(f"Config file {name}: {kind}{' '.join(str(error).split())}") from error
     if not isinstance(config, ConfigDict):
         raise Mistake(
             f"get_config of {name} returned {type(config).__name__}, expected a ConfigDict."
@@ -134,10 +136,6 @@ def _read(key: str, text: str, kind: type) -> Any:
             return _TRUTHS[text.lower()]
         if kind in (int, float):
             return kind(text)
-        if kind in (tuple, list):
-            return kind(ast.literal_eval(text))
-    except (ValueError, KeyError, SyntaxError, TypeError):
-        raise Mistake(
-            f"{key}={text!r} is not {_KINDS.get(kind, f'a {kind.__name__}')}, which it must be."
-        ) from None
+    except (ValueError, KeyError):
+        raise Mistake(f"{key}={text!r} is not {_KINDS[kind]}, which it must be.") from None
     return text

@@ -5,10 +5,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxformer.cli import config as config_lib
-from jaxformer.cli.mistakes import Mistake, file_mistakes, mistakes
-from jaxformer.cli.options import Options, whole_number
-from jaxformer.cli.trained import read_settings
+from jaxformer.cli.mistakes import file_mistakes, mistakes
+from jaxformer.cli.trained import make_options, read
 
 _EPILOG = """\
 The translations are kept in WORKDIR/translations/SPLIT.txt, the scores in
@@ -19,29 +17,16 @@ WORKDIR/evaluation/SPLIT.json. How to decode and which text to read can be overr
 
 def run(argv: Sequence[str]) -> int:
     """Evaluates; returns the exit code."""
-    spec, assignments, rest = config_lib.split_arguments(argv)
-    options = Options("evaluate", "Scores a trained model on a split of its corpus.", _EPILOG)
-    options.add_argument("--workdir", help="folder of the run")
-    options.add_argument("--split", default="test", help="train, valid or test (default: test)")
-    options.add_argument("--num_beams", type=whole_number, help="1 for greedy search")
-    options.add_argument("--alpha", type=float, help="exponent of the length penalty")
-    chosen = options.read(rest)
-    if spec:
-        raise Mistake("The settings are those of the workdir: leave --config=... out.")
-    if not chosen.workdir:
-        raise Mistake("Name the folder of a run: --workdir=runs/name.")
-    config = read_settings(chosen.workdir, assignments)
-    _evaluate(
-        config,
-        Path(chosen.workdir),
-        chosen.split,
-        config["decode"]["num_beams"] if chosen.num_beams is None else chosen.num_beams,
-        config["decode"]["alpha"] if chosen.alpha is None else chosen.alpha,
+    options = make_options("evaluate", "Scores a trained model on a split of its corpus.", _EPILOG)
+    options.add_argument(
+        "--split", help="train, valid or test (default: test; valid if the corpus has no test)"
     )
+    chosen, config = read(options, argv)
+    _evaluate(config, Path(chosen.workdir), chosen.split)
     return 0
 
 
-def _evaluate(config: dict, workdir: Path, split: str, num_beams: int, alpha: float) -> None:
+def _evaluate(config: dict, workdir: Path, wanted: str | None) -> None:
     # Imported late, so that a mistake in the arguments is answered at once.
     import jax
 
@@ -62,7 +47,8 @@ def _evaluate(config: dict, workdir: Path, split: str, num_beams: int, alpha: fl
     start = time.monotonic()
     decode = config["decode"]
     with mistakes():
-        pairs = list(build.make_corpus(config).pairs(split))
+        split = wanted or _default_split(config)
+        pairs = list(build.make_corpus(config, [split]).pairs(split))
         trained = restore(
             workdir, lambda vocab_size: build.make_model(config, vocab_size), decode["average"]
         )
@@ -82,8 +68,8 @@ def _evaluate(config: dict, workdir: Path, split: str, num_beams: int, alpha: fl
     translate = make_translate(
         trained.model,
         trained.tokenizer,
-        num_beams=num_beams,
-        alpha=alpha,
+        num_beams=decode["num_beams"],
+        alpha=decode["alpha"],
         extra_length=decode["extra_length"],
         longest=config["data"]["max_length"],
         batch_tokens=decode["batch_tokens"],
@@ -96,12 +82,12 @@ def _evaluate(config: dict, workdir: Path, split: str, num_beams: int, alpha: fl
         scores = score(translations, [target for _, target in pairs])
     details = {
         "checkpoints": trained.steps,
-        "num_beams": num_beams,
-        "alpha": alpha,
+        "num_beams": decode["num_beams"],
+        "alpha": decode["alpha"],
         "extra_length": decode["extra_length"],
         "seconds": round(time.monotonic() - start, 3),
         "seconds_translating": round(translating, 3),
-        "device": jax.devices()[0].device_kind,
+        "device": jax.local_devices()[0].device_kind,
     }
     with file_mistakes():
         paths = write_evaluation(
@@ -116,10 +102,18 @@ def _evaluate(config: dict, workdir: Path, split: str, num_beams: int, alpha: fl
     print(f"sacreBLEU   {scores.bleu:.2f}  {scores.bleu_signature}")
     print(f"chrF        {scores.chrf:.2f}  {scores.chrf_signature}")
     print(f"perplexity  {found.perplexity:.3f} a word piece, {found.tokens:,} of them")
-    print(f"sentences   {scores.sentences:,} of {split}")
+    why = "" if wanted or split == "test" else ", since the corpus has no test split"
+    print(f"sentences   {scores.sentences:,} of {split}{why}")
     print(f"checkpoints {steps}" + (", averaged" if len(trained.steps) > 1 else ""))
     print(
         f"time        {duration(details['seconds'])}, of which {duration(translating)} to translate"
         f" ({len(pairs) / max(translating, 1e-9):,.1f} sentences a second, compiling included)"
     )
     print(f"written     {paths[0]}, {paths[1]}")
+
+
+def _default_split(config: dict) -> str:
+    from jaxformer.cli import build
+
+    splits = build.named_splits(config) or build.make_corpus(config).splits
+    return "valid" if "valid" in splits and "test" not in splits else "test"

@@ -1,6 +1,7 @@
 """Starting a training, or going on with one: all that lies between the settings and the loop."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxformer.cli import build
 from jaxformer.cli.mistakes import Mistake, file_mistakes, mistakes
@@ -15,7 +17,7 @@ from jaxformer.data.batching import Shape
 from jaxformer.data.pipeline import eval_batches, train_batches
 from jaxformer.data.tokenizer import Tokenizer
 from jaxformer.io.checkpoint import Checkpoints
-from jaxformer.io.record import Metrics, write_config, write_run
+from jaxformer.io.record import Metrics, check_config, write_config, write_run
 from jaxformer.model import Transformer
 from jaxformer.run.allocator import keep_freed_memory
 from jaxformer.run.compilation import enable_cache
@@ -34,7 +36,8 @@ from jaxformer.run.training import Cadence, TrainStep, Validate, resume_point
 from jaxformer.run.training import train as run_loop
 from jaxformer.train import Params, init_state, make_eval_step, make_train_step
 
-# What may change when a run is gone on with: nothing that its earlier steps depend on.
+# What may change when a run is gone on with: nothing that its earlier steps depend on (some
+# schedules depend on train.num_steps; see `_check_schedule`).
 MAY_CHANGE = (
     "train.num_steps",
     "train.log_every",
@@ -54,7 +57,7 @@ def train(
 ) -> None:
     """Trains as the settings say, in a new workdir or in one that holds the same run.
 
-    Nothing is written to a new workdir before all that it depends on has been read and checked.
+    Nothing is written to a workdir before all that it depends on has been read and checked.
 
     Args:
       argv, overrides: for the record.
@@ -65,9 +68,11 @@ def train(
     enable_cache()
     training = config["train"]
     with mistakes():
-        if (workdir / "config.json").exists():
-            write_config(workdir, config, MAY_CHANGE)
-        meta = _read_meta(workdir)
+        _check_workdir(workdir)
+        before = check_config(workdir, config, MAY_CHANGE)
+        last_step, meta = _read_meta(workdir)
+        if meta is not None:
+            _check_schedule(workdir, before, config, last_step)
         tokenizer, text = _prepare(config, workdir, meta)
         model = build.make_model(config, tokenizer.vocab_size)
         train_step, make_state = _compilable(config, model)
@@ -75,10 +80,6 @@ def train(
         for shape in text.plan.shapes:
             # A mistake that only tracing finds is found here.
             jax.eval_shape(train_step, abstract_state, _abstract_batch(shape))
-        if meta is None:
-            tokenizer.save(tokenizer_path(workdir))
-        write_config(workdir, config, MAY_CHANGE)
-        write_run(workdir, argv=argv, overrides=overrides, seeds={"train": training["seed"]})
         checkpoints = Checkpoints(checkpoints_path(workdir), keep=training["keep_checkpoints"])
 
     with checkpoints, Progress(sys.stdout, training["num_steps"]) as progress:
@@ -87,10 +88,20 @@ def train(
                 # Placed as a restored state is, or the step would be compiled for both.
                 state = jax.device_put(make_state(), jax.local_devices()[0])
                 tally, last_kept = Tally(), 0
+                tokenizer.save(tokenizer_path(workdir))
             else:
                 state = checkpoints.restore(abstract_state)
                 tally, last_kept = resume_point(meta, int(state.step))
-        step = int(state.step)
+            step = int(state.step)
+            if step < training["num_steps"]:
+                write_config(workdir, config, MAY_CHANGE)
+            write_run(
+                workdir,
+                argv=argv,
+                overrides=overrides,
+                seeds={"train": training["seed"]},
+                allocator=allocator,
+            )
         progress.say(_describe_model(model, allocator))
         progress.say(_describe_text(text, config["data"]["max_length"]))
         if step >= training["num_steps"]:
@@ -102,8 +113,8 @@ def train(
             progress.say(f"Going on from step {step:,} of {training['num_steps']:,}.")
         progress.wait("Compiling (the next start will find the programs in the cache)")
         with (
-            _told_where_to_go_on(checkpoints),
             file_mistakes(),
+            _told_where_to_go_on(checkpoints),
             Metrics(workdir / "metrics.jsonl", last_kept) as metrics_file,
         ):
             run_loop(
@@ -142,12 +153,56 @@ def _told_where_to_go_on(checkpoints: Checkpoints) -> Generator[None]:
         ) from None
 
 
-def _read_meta(workdir: Path) -> dict[str, Any] | None:
-    """Returns what the newest checkpoint was saved with, None if there is no checkpoint."""
+def _check_workdir(workdir: Path) -> None:
+    """Finds what mkdir and open would find only when the corpus has been prepared."""
+    path = workdir.absolute()
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not there.is_dir():
+        raise Mistake(f"{there} is a file, where --workdir needs a folder. Give another --workdir.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise Mistake(f"{there} cannot be written to. Permit it, or give another --workdir.")
+
+
+def _check_schedule(
+    workdir: Path, before: build.Config | None, config: build.Config, last_step: int
+) -> None:
+    """Checks that the steps up to the newest checkpoint had the rates that the settings give.
+
+    Args:
+      before: settings of the run in `workdir`, which `config` may differ from in MAY_CHANGE.
+    """
+    if before is None:
+        raise Mistake(
+            f"{workdir} holds checkpoints but no config.json, so that their settings are unknown. "
+            "Restore it, or give another --workdir."
+        )
+    new = config["train"]["num_steps"]
+    old = before.get("train", {}).get("num_steps", new)
+    if old == new:
+        return
+    hyper = build.make_hyper(config)
+    steps = np.unique(np.linspace(1, last_step, 48).round().astype(np.int32))
+    rates = []
+    for num_steps in (old, new):
+        training = {**config["train"], "num_steps": num_steps}
+        rate = jax.jit(build.make_rate({**config, "train": training}))
+        rates.append([float(rate(step, hyper)) for step in steps])
+    if not np.allclose(*rates, rtol=1e-6, atol=0.0, equal_nan=True):
+        schedule = config["optimizer"]["schedule"]
+        raise Mistake(
+            f"train.num_steps is {old} in {workdir} and {new} here, but the schedule {schedule} "
+            "ends with the run: the steps already done would have had other rates. Give another "
+            f"--workdir, or train.num_steps={old}."
+        )
+
+
+def _read_meta(workdir: Path) -> tuple[int, dict[str, Any] | None]:
+    """Returns the newest checkpoint's step and what it was saved with; (0, None) without one."""
     if not checkpoints_path(workdir).is_dir():
-        return None
+        return 0, None
     with Checkpoints(checkpoints_path(workdir), read_only=True) as checkpoints:
-        return None if checkpoints.latest_step() is None else checkpoints.read_meta()
+        step = checkpoints.latest_step()
+        return (0, None) if step is None else (step, checkpoints.read_meta(step))
 
 
 def _prepare(
@@ -215,10 +270,11 @@ def _make_validate(config: build.Config, model: Transformer, text: TrainingData)
 
 
 def _describe_model(model: Transformer, allocator: str) -> str:
-    device = jax.devices()[0]
+    devices = jax.local_devices()
+    others = f", one of {len(devices)}: the others are not used" if len(devices) > 1 else ""
     return (
         f"Model: {count_parameters(model):,} parameters, {model.vocab_size:,} word pieces. "
-        f"Devices: {jax.device_count()} x {device.device_kind}. Allocator: {allocator}."
+        f"Device: {devices[0].device_kind}{others}. Allocator: {allocator}."
     )
 
 

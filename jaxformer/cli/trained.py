@@ -1,5 +1,6 @@
 """What `evaluate` and `translate` share: a workdir's settings, with overrides for decoding."""
 
+import argparse
 import fnmatch
 from collections.abc import Sequence
 from typing import Any
@@ -9,9 +10,39 @@ from ml_collections import ConfigDict
 from jaxformer.cli import config as config_lib
 from jaxformer.cli import settings
 from jaxformer.cli.mistakes import Mistake, mistakes
+from jaxformer.cli.options import Options, whole_number
 
 # What a trained model does not depend on.
 MAY_OVERRIDE = ("decode.*", "data.data_dir", "data.manual_dir", "data.valid_*", "data.test_*")
+
+
+def make_options(command: str, description: str, epilog: str) -> Options:
+    """Returns the options that both commands have."""
+    options = Options(command, description, epilog)
+    options.add_argument("--workdir", help="folder of the run")
+    options.add_argument("--num_beams", type=whole_number, help="1 for greedy search")
+    options.add_argument("--alpha", type=float, help="exponent of the length penalty")
+    return options
+
+
+def read(options: Options, argv: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """Reads a command line.
+
+    Returns: (the options, the settings of the workdir with what the command line overrides).
+    Raises: Mistake if anything is wrong with either.
+    """
+    spec, assignments, rest = config_lib.split_arguments(argv)
+    chosen = options.read(rest)
+    if spec:
+        raise Mistake("The settings are those of the workdir: leave --config=... out.")
+    if not chosen.workdir:
+        raise Mistake("Name the folder of a run: --workdir=runs/name.")
+    # Settings like any other, so that they are checked like them.
+    for name in ("num_beams", "alpha"):
+        value = getattr(chosen, name)
+        if value is not None:
+            assignments.append((f"decode.{name}", str(value)))
+    return chosen, read_settings(chosen.workdir, assignments)
 
 
 def read_settings(workdir: str, assignments: Sequence[config_lib.Assignment]) -> dict[str, Any]:

@@ -7,10 +7,8 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from jaxformer.cli import config as config_lib
 from jaxformer.cli.mistakes import Mistake, file_mistakes, mistakes
-from jaxformer.cli.options import Options, whole_number
-from jaxformer.cli.trained import read_settings
+from jaxformer.cli.trained import make_options, read
 
 _LINES_AT_ONCE = 1000
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -23,24 +21,11 @@ decoding can be overridden: --config.decode.average=1, and the like.
 
 def run(argv: Sequence[str]) -> int:
     """Translates; returns the exit code."""
-    spec, assignments, rest = config_lib.split_arguments(argv)
-    options = Options("translate", "Translates lines of UTF-8 text with a trained model.", _EPILOG)
-    options.add_argument("--workdir", help="folder of the run")
+    about = "Translates lines of UTF-8 text with a trained model."
+    options = make_options("translate", about, _EPILOG)
     options.add_argument("--input", metavar="FILE", help="text to translate (default: stdin)")
     options.add_argument("--output", metavar="FILE", help="for the translations (default: stdout)")
-    options.add_argument("--num_beams", type=whole_number, help="1 for greedy search")
-    options.add_argument("--alpha", type=float, help="exponent of the length penalty")
-    chosen = options.read(rest)
-    if spec:
-        raise Mistake("The settings are those of the workdir: leave --config=... out.")
-    if not chosen.workdir:
-        raise Mistake("Name the folder of a run: --workdir=runs/name.")
-    config = read_settings(chosen.workdir, assignments)
-    decode = config["decode"]
-    if chosen.num_beams is not None:
-        decode["num_beams"] = chosen.num_beams
-    if chosen.alpha is not None:
-        decode["alpha"] = chosen.alpha
+    chosen, config = read(options, argv)
     with _input(chosen.input) as source:
         _translate(config, chosen.workdir, source, chosen.output)
     return 0
@@ -123,5 +108,11 @@ def _output(name: str | None) -> Generator[BinaryIO]:
         with open(temporary, "wb") as file:
             yield file
         temporary.replace(path)
+    except OSError as error:
+        # The user knows the name that was given, and not the temporary one.
+        if str(error.filename) == str(temporary):
+            error.filename = name
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()

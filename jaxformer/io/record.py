@@ -57,6 +57,39 @@ def to_json(value: Any) -> Any:
     )
 
 
+def check_config(
+    workdir: str | os.PathLike[str],
+    config: Mapping[str, Any],
+    may_change: Collection[str] = (),
+) -> dict[str, Any] | None:
+    """Compares the resolved settings with those of the run that the workdir holds, if any.
+
+    Args:
+      config: nested mappings.
+      may_change: patterns (`decode.*`) of dotted keys that may differ.
+
+    Returns: the settings of that run, None if there is no config.json.
+    Raises: ValueError if any other key differs, and as `read_config` and `to_json`.
+    """
+    workdir = pathlib.Path(workdir)
+    if not (workdir / "config.json").exists():
+        return None
+    before = read_config(workdir)
+    there, here = dict(_flatten(before)), dict(_flatten(to_json(config)))
+    changes = [
+        f"{key} is {_show(there, key)} there and {_show(here, key)} here"
+        for key in sorted(there.keys() | here.keys())
+        if there.get(key, _ABSENT) != here.get(key, _ABSENT)
+        and not any(fnmatch.fnmatchcase(key, pattern) for pattern in may_change)
+    ]
+    if changes:
+        raise ValueError(
+            f"{workdir} holds a run with other settings: {'; '.join(changes)}. "
+            f"Give another --workdir, or the same settings."
+        )
+    return before
+
+
 def write_config(
     workdir: str | os.PathLike[str],
     config: Mapping[str, Any],
@@ -65,34 +98,17 @@ def write_config(
     """Writes the resolved settings to workdir/config.json, making the workdir when missing.
 
     Args:
-      config: nested mappings.
-      may_change: patterns (`decode.*`) of dotted keys that may differ from those of the run that
-        the workdir already holds; the file then takes their new values.
+      config, may_change: as for `check_config`; the file takes the values of what may change.
 
-    Raises: ValueError if any other key differs, and as `read_config` and `to_json`; nothing is
-      written then.
+    Raises: as `check_config`; nothing is written then.
     """
-    workdir = pathlib.Path(workdir)
     config = to_json(config)
-    path = workdir / "config.json"
-    if path.exists():
-        before = read_config(workdir)
-        if before == config:
-            return
-        there, here = dict(_flatten(before)), dict(_flatten(config))
-        changes = [
-            f"{key} is {_show(there, key)} there and {_show(here, key)} here"
-            for key in sorted(there.keys() | here.keys())
-            if there.get(key, _ABSENT) != here.get(key, _ABSENT)
-            and not any(fnmatch.fnmatchcase(key, pattern) for pattern in may_change)
-        ]
-        if changes:
-            raise ValueError(
-                f"{workdir} holds a run with other settings: {'; '.join(changes)}. "
-                f"Give another --workdir, or the same settings."
-            )
+    if check_config(workdir, config, may_change) == config:
+        return
+    workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    _replace(path, json.dumps(config, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    text = json.dumps(config, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    _replace(workdir / "config.json", text)
 
 
 def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
@@ -115,6 +131,7 @@ def write_run(
     argv: Sequence[str],
     overrides: Mapping[str, Any],
     seeds: Mapping[str, int],
+    allocator: str,
 ) -> None:
     """Appends a start to workdir/run.json: what was run, by which code, on what, and when.
 
@@ -125,6 +142,7 @@ def write_run(
       argv: the command line.
       overrides: dotted key -> value, as set on the command line.
       seeds: what for -> seed.
+      allocator: of memory, and how it was set, which speed on CPUs depends on.
 
     Raises: ValueError if there is a run.json that is not one.
     """
@@ -145,7 +163,7 @@ def write_run(
         },
         "versions": environment.versions(),
         "devices": environment.devices(),
-        "allocator": environment.allocator(),
+        "allocator": allocator,
     }
     run["starts"].append(to_json(start))
     workdir.mkdir(parents=True, exist_ok=True)

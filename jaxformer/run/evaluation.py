@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxformer.io.record import to_json
 from jaxformer.io.score import Score
 from jaxformer.loss import LossSums
 from jaxformer.train import Batch, Params
@@ -32,7 +33,7 @@ class Likelihood:
     @property
     def perplexity(self) -> float:
         """exp(nll), per word piece; infinite where that overflows."""
-        return math.exp(self.nll) if self.nll < 700 else math.inf
+        return math.inf if self.nll >= 700 else math.exp(self.nll)
 
 
 def likelihood(eval_step: EvalStep, params: Params, batches: Iterable[Batch]) -> Likelihood:
@@ -65,6 +66,8 @@ def write_evaluation(
     Args:
       details: what else belongs to the record, such as the checkpoints and the beam.
 
+    The record is strict JSON, with numbers that are not finite as text (see `to_json`).
+
     Returns: the two paths.
     """
     text_path = Path(workdir) / "translations" / f"{split}.txt"
@@ -73,13 +76,13 @@ def write_evaluation(
         "split": split,
         **dataclasses.asdict(score),
         "nll": likelihood.nll,
-        "perplexity": likelihood.perplexity if math.isfinite(likelihood.nll) else None,
+        "perplexity": likelihood.perplexity,
         "accuracy": likelihood.accuracy,
         "target_tokens": likelihood.tokens,
         **details,
     }
     _write(text_path, "".join(f"{line}\n" for line in translations))
-    _write(record_path, json.dumps(record, indent=2) + "\n")
+    _write(record_path, json.dumps(to_json(record), indent=2, allow_nan=False) + "\n")
     return text_path, record_path
 
 

@@ -102,6 +102,22 @@ def test_hyper_and_optimizer_take_their_settings(config):
     assert float(direction["x"][0]) == pytest.approx(1e-3 / 1.001, rel=1e-4)
 
 
+def test_a_corpus_needs_the_files_of_the_splits_that_are_read(config, tmp_path):
+    for split in ("train", "test"):
+        config["data"].update({f"{split}_{side}": f"{split}.x" for side in ("source", "target")})
+    config["data"].update(corpus="plain_text", source="", target="", data_dir=str(tmp_path))
+    config["data"].update(manual_dir=str(tmp_path))
+    (tmp_path / "test.x").write_text("a line\n", encoding="utf-8")
+    assert build.named_splits(config) == ["train", "test"]
+    corpus = build.make_corpus(config, ["test"])
+    assert corpus.splits == ("test",)
+    assert list(corpus.pairs("test")) == [("a line", "a line")]
+    with pytest.raises(ValueError, match="'train.x' does not exist"):
+        build.make_corpus(config)
+    with pytest.raises(ValueError, match="has no split 'valid'; it has train, test"):
+        build.make_corpus(config, ["valid"])
+
+
 def test_a_module_that_fails_keeps_its_error(tmp_path, monkeypatch):
     (tmp_path / "needs_more.py").write_text("import not_installed_here", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)

@@ -2,9 +2,11 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -55,7 +57,7 @@ def test_training_says_what_it_does_in_plain_lines(trained):
     assert f"Model: {count:,} parameters, 291 word pieces." in result.out
     assert "240 training pairs, 14 of validation; 0 training pairs left out" in result.out
     assert re.search(r"Batches: \d+ an epoch, of shapes \d+ x \(\d+ \+ \d+\), \d+ x \(", result.out)
-    assert "Devices: 1 x cpu" in result.out
+    assert re.search(r"Device: cpu(\.|, one of \d+: the others are not used\.)", result.out)
     lines = [line for line in result.out.splitlines() if line.startswith("step ")]
     assert len(lines) == 6
     assert re.fullmatch(
@@ -64,6 +66,26 @@ def test_training_says_what_it_does_in_plain_lines(trained):
         lines[2],
     )
     assert "\x1b" not in result.out
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(1, "Device: card 0. "), (3, "Device: card 0, one of 3: the others are not used. ")],
+)
+def test_training_names_the_device_that_it_uses(monkeypatch, count, said):
+    from jaxformer.cli import start
+    from jaxformer.model import Transformer
+
+    devices = [SimpleNamespace(device_kind=f"card {number}") for number in range(count)]
+    monkeypatch.setattr(start, "count_parameters", lambda model: 7)
+    monkeypatch.setattr("jax.local_devices", lambda: devices)
+    assert said in start._describe_model(Transformer(vocab_size=10), "malloc")
+
+
+def test_the_allocator_is_recorded_as_it_is_said(trained):
+    workdir, result = trained
+    (start,) = json.loads((workdir / "run.json").read_text(encoding="utf-8"))["starts"]
+    assert f"Allocator: {start['allocator']}.\n" in result.out
 
 
 def test_pairs_too_long_to_train_on_are_counted(tiny, jaxformer, tmp_path):
@@ -118,6 +140,48 @@ def test_perplexity_is_that_of_training_when_one_checkpoint_is_evaluated(trained
     last = json.loads((workdir / "metrics.jsonl").read_bytes().splitlines()[-1])
     assert record["nll"] == pytest.approx(last["valid_nll"], rel=1e-6)
     assert (record["num_beams"], record["checkpoints"]) == (1, [180])
+
+
+@pytest.fixture
+def moved(trained, tmp_path):
+    """Returns a copy of the workdir, as on a machine that lacks the corpus."""
+    workdir = tmp_path / "moved"
+    shutil.copytree(trained[0], workdir)
+    path = workdir / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for split in ("train", "valid", "test"):
+        config["data"].update({f"{split}_{side}": "/gone/x" for side in ("source", "target")})
+    path.write_text(json.dumps(config), encoding="utf-8")
+    return workdir
+
+
+def test_an_evaluation_needs_the_files_of_its_split_only(moved, jaxformer, corpus):
+    files = [
+        f"--config.data.test_{side}={corpus / f'test.{side}'}" for side in ("source", "target")
+    ]
+    result = jaxformer("evaluate", f"--workdir={moved}", "--num_beams=1", *files)
+    assert (result.code, result.err) == (0, "")
+    assert re.search(r"^sentences +15 of test$", result.out, re.M)
+    result = jaxformer("evaluate", f"--workdir={moved}")
+    assert result.err == "jaxformer: The text file '/gone/x' does not exist; check its path.\n"
+
+
+def test_without_a_test_split_the_valid_one_is_scored(moved, jaxformer, corpus):
+    files = [
+        f"--config.data.valid_{side}={corpus / f'valid.{side}'}" for side in ("source", "target")
+    ]
+    none = ["--config.data.test_source=", "--config.data.test_target="]
+    command = ["evaluate", f"--workdir={moved}", "--num_beams=1", *files, *none]
+    result = jaxformer(*command)
+    assert (result.code, result.err) == (0, "")
+    assert re.search(
+        r"^sentences +14 of valid, since the corpus has no test split$", result.out, re.M
+    )
+    assert json.loads((moved / "evaluation" / "valid.json").read_bytes())["split"] == "valid"
+    result = jaxformer(*command, "--split=test")
+    assert result.err == (
+        "jaxformer: Corpus 'plain_text' has no split 'test'; it has train, valid.\n"
+    )
 
 
 @pytest.fixture(scope="module")

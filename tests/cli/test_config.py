@@ -14,7 +14,7 @@ def tree():
     """Returns settings of every type."""
     return ConfigDict(
         {
-            "a": {"size": 3, "rate": 0.5, "on": False, "name": "x", "pair": (1, 2)},
+            "a": {"size": 3, "rate": 0.5, "on": False, "name": "x"},
             "b": {"size": 4},
         }
     ).lock()
@@ -35,14 +35,11 @@ def test_values_take_the_type_that_stands_there(tree):
         ("a.rate", "2"),
         ("a.on", "True"),
         ("a.name", "3"),
-        ("a.pair", "(5, 6)"),
     ]
     values = config_lib.override(tree, texts)
-    assert values == {"a.size": 1000, "a.rate": 2.0, "a.on": True, "a.name": "3", "a.pair": (5, 6)}
+    assert values == {"a.size": 1000, "a.rate": 2.0, "a.on": True, "a.name": "3"}
     assert type(tree.a.rate) is float
-    assert tree.to_dict()["a"] == {
-        "size": 1000, "rate": 2.0, "on": True, "name": "3", "pair": (5, 6)
-    }  # fmt: skip
+    assert tree.to_dict()["a"] == {"size": 1000, "rate": 2.0, "on": True, "name": "3"}
     assert tree.b.size == 4
 
 

@@ -108,16 +108,16 @@ SETTINGS = {
     "'jaxformer.optim:nom_rate': jaxformer.optim has no 'nom_rate'. Correct the name.",
     "--config.data.corpus=bibel": "Unknown corpus 'bibel'; choose one of bible, multi30k, "
     "plain_text, wmt14, or name a TFDS builder class as 'package.module:Class'.",
-    "--config.data.vocab_size=200": "A vocabulary of 200 is too small, since the special tokens "
-    "and the bytes alone take 260; choose more.",
+    "--config.data.vocab_size=260": "data.vocab_size=260 is out of range. Set it to a whole "
+    "number above 260, which the special tokens and the bytes alone take.",
     "--config.data.vocab_size=20000": "A vocabulary of 20000 is larger than the training text "
     "allows; choose at most ",
     "--config.data.target_tokens=9": "A budget of 9 target tokens does not hold the longest "
     "sentence, ",
     "--config.data.max_length=1": "None of the 240 training pairs has at most 1 tokens a side. "
     "Raise data.max_length.",
-    "--config.model.positions=jaxformer.model:Learned --config.model.max_length=4": "A sentence "
-    "of ",
+    "--config.model.positions=jaxformer.model:Learned --config.model.max_length=4": "model."
+    "max_length=4 learned positions do not hold sentences of data.max_length=80 tokens. ",
 }
 
 
@@ -137,7 +137,11 @@ CONFIGS = {
     "syntax.py": "Config file {folder}/syntax.py: ",
     "base.py:big": "Config file {folder}/base.py: configs/base.py takes no argument, got 'big'. "
     "Leave it out.",
-    "typo.py": "Config file {folder}/typo.py: ",
+    "typo.py": "Config file {folder}/typo.py: AttributeError: ",
+    "plain.py:big": "Config file {folder}/plain.py: TypeError: get_config() takes 0 positional "
+    "arguments but 1 was given",
+    "name.py": "Config file {folder}/name.py: NameError: name 'ConfigDict' is not defined",
+    "import.py": "Config file {folder}/import.py: ModuleNotFoundError: No module named 'nowhere'",
     "less.py": "The setting 'decode.alpha' is missing. Build on configs/base.py.",
     "more.py": "Unknown setting 'model.num_head'. Did you mean 'model.num_heads'?",
 }
@@ -159,6 +163,9 @@ def test_wrong_config_files(jaxformer, tmp_path, name):
         "empty.py": "",
         "number.py": "def get_config():\n    return 3\n",
         "syntax.py": "def get_config(:\n",
+        "plain.py": "def get_config():\n    return 3\n",
+        "name.py": "def get_config():\n    return ConfigDict()\n",
+        "import.py": "import nowhere\n",
         "typo.py": BUILT_ON_BASE.format("config.model.num_head = 3"),
         "less.py": BUILT_ON_BASE.format("config.unlock(); del config.decode.alpha"),
         "more.py": BUILT_ON_BASE.format("config.unlock(); config.model.num_head = 3"),
@@ -217,8 +224,41 @@ def test_wrong_text_files(tiny, jaxformer, tmp_path, name):
 def test_a_workdir_that_is_a_file(tiny, jaxformer, tmp_path):
     (tmp_path / "run").write_text("precious", encoding="utf-8")
     message = one_sentence(jaxformer(*tiny, f"--workdir={tmp_path / 'run'}"))
-    assert str(tmp_path / "run") in message
+    assert message == (
+        f"{tmp_path / 'run'} is a file, where --workdir needs a folder. Give another --workdir."
+    )
     assert (tmp_path / "run").read_text(encoding="utf-8") == "precious"
+
+
+def no_corpus(*arguments):
+    raise AssertionError("the corpus is prepared")
+
+
+@pytest.mark.parametrize("name", ["file", "file/run", "folder", "folder/new/run"])
+def test_a_wrong_workdir_is_found_before_the_corpus(tiny, jaxformer, tmp_path, monkeypatch, name):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    # root may write anywhere, so a folder's mode would not do.
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path / "folder")
+    monkeypatch.setattr("jaxformer.cli.build.make_corpus", no_corpus)
+    message = one_sentence(jaxformer(*tiny, f"--workdir={tmp_path / name}"))
+    what = "is a file" if name.startswith("file") else "cannot be written to"
+    assert message.startswith(f"{tmp_path / name.split('/')[0]} {what}")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "translate"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_options_of_decoding_are_checked_as_settings_are(trained, jaxformer, command, value):
+    message = one_sentence(jaxformer(command, f"--workdir={trained[0]}", f"--alpha={value}"))
+    assert message == f"decode.alpha={value} is out of range. Set it to a number."
+
+
+def test_an_output_that_cannot_be_written_is_named_as_given(trained, jaxformer, tmp_path):
+    (tmp_path / "file").touch()
+    for folder, why in (("no", "No such file or directory"), ("file", "Not a directory")):
+        output = tmp_path / folder / "x"
+        result = jaxformer("translate", f"--workdir={trained[0]}", f"--output={output}")
+        assert one_sentence(result) == f"{str(output)!r}: {why}."
 
 
 def test_what_a_trained_model_does_not_have(trained, jaxformer):
@@ -248,7 +288,7 @@ def test_mistakes_take_only_what_a_user_can_mend():
 
 
 def test_a_fault_keeps_its_traceback(tiny, jaxformer, tmp_path, monkeypatch):
-    def fault(config):
+    def fault(*arguments):
         return np.zeros(2).reshape(3)
 
     monkeypatch.setattr("jaxformer.cli.build.make_corpus", fault)
@@ -260,6 +300,14 @@ def test_a_traceback_can_be_asked_for(jaxformer, monkeypatch):
     monkeypatch.setenv("JAXFORMER_DEBUG", "1")
     with pytest.raises(Mistake, match="Unknown command"):
         jaxformer("trian")
+
+
+def test_the_traceback_of_a_config_file_can_be_asked_for(jaxformer, monkeypatch, tmp_path):
+    (tmp_path / "c.py").write_text("def get_config():\n    return ConfigDict()\n", encoding="utf-8")
+    monkeypatch.setenv("JAXFORMER_DEBUG", "1")
+    with pytest.raises(Mistake, match="NameError") as raised:
+        jaxformer("train", f"--config={tmp_path / 'c.py'}", f"--workdir={tmp_path / 'run'}")
+    assert isinstance(raised.value.__cause__, NameError)
 
 
 def test_help_and_version_import_nothing_that_is_slow():

@@ -9,6 +9,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from jaxformer.io.checkpoint import Checkpoints
 from jaxformer.io.record import Metrics
 
 STEPS = 11
@@ -112,6 +113,10 @@ def test_an_interrupted_run_equals_the_unbroken_one(train, unbroken, tmp_path, m
 
 def test_a_finished_run_is_left_as_it_is(train, unbroken):
     before = (unbroken / "metrics.jsonl").read_bytes()
+    settings = (unbroken / "config.json").read_bytes()
+    # Fewer than there are: nothing is done, so the settings are still those of what was done.
+    assert train(unbroken, 10).code == 0
+    assert (unbroken / "config.json").read_bytes() == settings
     result = train(unbroken)
     assert (result.code, result.err) == (0, "")
     assert "is trained to step 11 already. Raise train.num_steps to go on." in result.out
@@ -164,3 +169,56 @@ def test_what_the_run_was_trained_on_must_be_there(train, unbroken, corpus, tmp_
     assert result.err.startswith(f"jaxformer: {message}")
     assert result.err.count("\n") == 1
     assert lines_of(workdir) == lines_of(unbroken)
+    for name in ("config.json", "run.json"):
+        assert (workdir / name).read_bytes() == (unbroken / name).read_bytes()
+
+
+def test_checkpoints_without_their_settings_are_refused(train, unbroken, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(unbroken, workdir)
+    (workdir / "config.json").unlink()
+    result = train(workdir, 12)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
+        f"jaxformer: {workdir} holds checkpoints but no config.json, so that their settings are "
+        "unknown. Restore it, or give another --workdir.\n"
+    )
+    assert not (workdir / "config.json").exists()
+
+
+LINEAR = "--config.optimizer.schedule=jaxformer.optim:linear_rate"
+
+
+def test_a_schedule_that_ends_with_the_run_cannot_be_made_longer(train, tmp_path):
+    workdir = tmp_path / "run"
+    more = [LINEAR, "--config.optimizer.warmup_steps=3"]
+    assert train(workdir, 5, *more).code == 0
+    before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+    result = train(workdir, 8, *more)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
+        f"jaxformer: train.num_steps is 5 in {workdir} and 8 here, but the schedule "
+        "jaxformer.optim:linear_rate ends with the run: the steps already done would have had "
+        "other rates. Give another --workdir, or train.num_steps=5.\n"
+    )
+    assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
+
+
+def test_steps_that_were_done_while_the_rate_rose_may_be_gone_on_from(train, tmp_path):
+    more = [LINEAR, "--config.optimizer.warmup_steps=3"]
+    assert train(tmp_path / "run", 3, *more).code == 0
+    assert "Going on from step 3 of 5." in train(tmp_path / "run", 5, *more).out
+
+
+def test_a_failed_save_beside_an_interruption_is_one_sentence(train, tmp_path, monkeypatch):
+    def fail(self):
+        raise OSError("Checkpoint 3 could not be written (no space).")
+
+    def interrupt(self, row):
+        monkeypatch.setattr(Checkpoints, "latest_step", fail)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Metrics, "write", interrupt)
+    result = train(tmp_path / "run")
+    assert result.code == 2
+    assert result.err == "jaxformer: Checkpoint 3 could not be written (no space).\n"

@@ -52,6 +52,16 @@ def test_a_missing_setting_is_named(config, key):
         settings.check(config)
 
 
+def test_a_vocabulary_has_more_than_what_every_one_holds(config):
+    from jaxformer.data.tokenizer import _FIXED_PIECES
+
+    config["data"]["vocab_size"] = _FIXED_PIECES
+    with pytest.raises(ValueError, match="data.vocab_size=260 is out of range"):
+        settings.check(config)
+    config["data"]["vocab_size"] = _FIXED_PIECES + 1
+    settings.check(config)
+
+
 def test_a_whole_number_will_do_for_a_number(config):
     config["train"]["dropout_rate"] = 0
     settings.check(config)

@@ -120,6 +120,21 @@ def test_every_epoch_and_seed_has_another_order(realistic_plan, seed, epoch):
     assert max(met_again) < 0.3 * len(first)
 
 
+def test_pairs_of_a_row_are_others_in_every_epoch():
+    # Rows that hold the longest are full of two shorter ones.
+    plan, *_ = make_plan([(9, 9)] + [(5, 5)] * 200 + [(4, 4)] * 200, 99, 99)
+
+    def rows(epoch):
+        return {
+            tuple(sorted(batch.pairs[batch.row == row].tolist()))
+            for batch in plan.epoch(seed=0, epoch=epoch)
+            for row in range(batch.shape.rows)
+        }
+
+    one, other = rows(0), rows(1)
+    assert len(one & other) < 0.1 * len(one)
+
+
 def test_batches_of_an_epoch_are_not_sorted(realistic_plan):
     means = [batch.pairs.mean() for batch in realistic_plan.epoch(seed=0, epoch=0)]
     # Each holds a sample of the whole corpus.

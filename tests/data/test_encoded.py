@@ -27,7 +27,7 @@ def test_sentences_come_out_as_they_went_in(sentences):
 
 def test_no_sentences():
     nothing = Sentences.from_lists([])
-    assert (len(nothing), nothing.tokens.dtype, nothing.lengths.tolist()) == (0, np.int32, [])
+    assert (len(nothing), nothing.tokens.dtype, nothing.tokens.tolist()) == (0, np.int32, [])
 
 
 def test_a_selection_is_in_the_order_asked_for(sentences):

@@ -95,8 +95,11 @@ def test_evaluation_drops_nothing(encoded, tokens):
     assert sorted(pair for batch in batches for pair in pairs_of(batch)) == all_pairs(encoded)
 
 
-def test_evaluation_keeps_its_budget_where_it_can(encoded):
-    for batch in eval_batches(encoded, 100):
+@pytest.mark.parametrize("is_swapped", [False, True])
+def test_evaluation_keeps_its_budget_where_it_can(encoded, is_swapped):
+    # The side of more tokens binds.
+    pairs = Encoded(encoded.target, encoded.source) if is_swapped else encoded
+    for batch in eval_batches(pairs, 100):
         assert max(batch["source_BS"].size, batch["target_BT"].size) <= 100
 
 

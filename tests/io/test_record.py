@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from jaxformer.io.record import (
     Metrics,
+    check_config,
     read_config,
     read_metrics,
     to_json,
@@ -120,6 +121,17 @@ def test_what_may_change_is_rewritten(tmp_path):
     assert read_config(tmp_path) == other
 
 
+def test_a_comparison_writes_nothing(tmp_path):
+    assert check_config(tmp_path / "new", CONFIG) is None
+    assert not (tmp_path / "new").exists()
+    write_config(tmp_path, CONFIG)
+    other = changed(train__num_steps=200)
+    assert check_config(tmp_path, other, may_change=["train.num_steps"]) == CONFIG
+    with pytest.raises(ValueError, match=r"train\.num_steps is 100 there and 200 here\. Give"):
+        check_config(tmp_path, other)
+    assert read_config(tmp_path) == CONFIG
+
+
 def test_a_config_that_json_cannot_hold_changes_nothing(tmp_path):
     with pytest.raises(ValueError, match="is a object, which JSON"):
         write_config(tmp_path / "new", {"model": object()})
@@ -162,15 +174,16 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_every_start_is_recorded(tmp_path):
     workdir = tmp_path / "new"
-    write_run(workdir, argv=("jaxformer", "train"), overrides={"train.seed": 3}, seeds={"train": 3})
-    write_run(workdir, argv=["jaxformer", "train", "again\udcff"], overrides={}, seeds={"train": 3})
+    given = {"seeds": {"train": 3}, "allocator": "glibc, keeping freed memory"}
+    write_run(workdir, argv=("jaxformer", "train"), overrides={"train.seed": 3}, **given)
+    write_run(workdir, argv=["jaxformer", "train", "again\udcff"], overrides={}, **given)
     first, second = strict((workdir / "run.json").read_bytes())["starts"]
     assert first["argv"] == ["jaxformer", "train"]
     assert first["overrides"] == {"train.seed": 3}
     assert first["seeds"] == {"train": 3}
     assert first["versions"]["jax"] == jax.__version__
     assert first["devices"]["platform"] == "cpu"
-    assert first["allocator"]
+    assert first["allocator"] == "glibc, keeping freed memory"
     assert first["git"].keys() == {"package", "folder"}
     age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(first["time"])
     assert abs(age) < datetime.timedelta(minutes=5)
@@ -181,7 +194,7 @@ def test_every_start_is_recorded(tmp_path):
 def test_a_file_that_is_no_record_of_starts_is_kept(tmp_path, content):
     (tmp_path / "run.json").write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=r"run\.json .*[Mm]ove it away"):
-        write_run(tmp_path, argv=[], overrides={}, seeds={})
+        write_run(tmp_path, argv=[], overrides={}, seeds={}, allocator="")
     assert (tmp_path / "run.json").read_text(encoding="utf-8") == content
 
 

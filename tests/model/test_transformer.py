@@ -252,6 +252,11 @@ def test_bfloat16_is_near_float32(
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype("float32")}
     logits_BTW = apply(model, params, source_BS, input_BT)
     assert logits_BTW.dtype == jnp.float32
+    inner = [
+        jax.eval_shape(model.bind({"params": params}).hidden, source_BS, input_BT),
+        jax.eval_shape(model.bind({"params": params}).embedding.embed, source_BS),
+    ]
+    assert {array.dtype for array in inner} == {jnp.dtype("bfloat16")}
     exact_BTW = hidden(source_BS, input_BT) @ params["embedding"]["table"].T
     loss, exact_loss = (
         float(cross_entropy_sums(logits_BTW, target_BT, 0.1, model.vocab_size).loss)

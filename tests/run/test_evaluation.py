@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
 from jaxformer.io.score import score
@@ -16,6 +17,7 @@ def test_means_are_over_tokens_and_not_over_batches():
     assert found == Likelihood(nll=7.0 / 4, accuracy=3.0 / 4, tokens=4)
     assert found.perplexity == pytest.approx(math.exp(1.75))
     assert Likelihood(nll=1e6, accuracy=0.0, tokens=1).perplexity == math.inf
+    assert math.isnan(Likelihood(nll=math.nan, accuracy=0.0, tokens=1).perplexity)
 
 
 def test_no_batches():
@@ -39,3 +41,22 @@ def test_an_evaluation_is_written_and_written_again(tmp_path):
     assert record["perplexity"] == pytest.approx(math.exp(2.0))
     files = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert files == {"test.txt", "test.json"}
+
+
+def refuse(name):
+    raise AssertionError(f"{name} is no strict JSON")
+
+
+@pytest.mark.parametrize(("nll", "texts"), [(math.nan, ("nan", "nan")), (1e6, (1e6, "inf"))])
+def test_a_record_is_strict_json(tmp_path, nll, texts):
+    _, path = write_evaluation(
+        tmp_path,
+        "test",
+        translations=["x"],
+        score=score(["x"], ["x"]),
+        likelihood=Likelihood(nll=nll, accuracy=0.5, tokens=7),
+        details={"alpha": np.float32(0.6)},
+    )
+    record = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    assert (record["nll"], record["perplexity"]) == texts
+    assert record["alpha"] == 0.6
