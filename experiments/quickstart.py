@@ -18,6 +18,7 @@ from jaxformer.cli.mistakes import Mistake, mistakes
 from jaxformer.cli.trained import read_settings
 from jaxformer.io.plot import plot_attention, plot_loss
 from jaxformer.io.record import read_metrics
+from jaxformer.io.score import score
 from jaxformer.model import attention_weights
 from jaxformer.run.compilation import enable_cache
 from jaxformer.run.restoring import restore
@@ -68,6 +69,8 @@ def show(workdir: Path, split: str) -> None:
         print(f"translation  {translations[number]}")
         print(f"reference    {reference}\n")
 
+    copied = score([source for source, _ in pairs], [reference for _, reference in pairs])
+    print(f"For comparison, the untranslated source scores {copied.bleu:.1f} sacreBLEU.")
     plot_loss(read_metrics(workdir / "metrics.jsonl"), workdir / "loss.png")
     draw_attention(
         workdir, config, [source for source, _ in pairs], translations, workdir / "attention.png"
