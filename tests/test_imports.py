@@ -1,6 +1,7 @@
 """Imports point one way, and some packages are kept out (README, "The tree").
 
-The arrow: cli -> {run, study} -> {io, data} -> {train, decode, sharding, population} -> {loss, optim} -> model.
+The arrow: cli -> {run, study} -> {io, data} -> {train, decode, sharding, population} -> {loss,
+optim} -> model.
 Every import statement counts, within functions and under TYPE_CHECKING too.
 """
 

@@ -1,0 +1,209 @@
+"""A population of trainings: every member as if it were alone, on however many devices."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from jaxformer.optim import noam_rate
+from jaxformer.population import (
+    device_of,
+    make_mesh,
+    make_population_eval,
+    make_population_step,
+    num_rows,
+    stack,
+    unstack,
+)
+from jaxformer.train import Hyper, init_state, make_eval_step, make_train_step
+from tests.test_train import MODEL, is_close, is_same, rows
+
+ROOT = Path(__file__).resolve().parent.parent
+STEPS = 20
+HYPER = [
+    {"dropout_rate": 0.0, "label_smoothing": 0.1, "learning_rate": 1.0, "warmup_steps": 10},
+    {"dropout_rate": 0.3, "label_smoothing": 0.0, "learning_rate": 2.0, "warmup_steps": 5},
+    {"dropout_rate": 0.1, "label_smoothing": 0.3, "learning_rate": 0.5, "warmup_steps": 100},
+]
+# Plain gradient descent: Adam is in tests/cli/test_population.py.
+OPTIMIZER = optax.identity()
+TRAIN_STEP = make_train_step(
+    MODEL,
+    OPTIMIZER,
+    lambda step, hyper: (
+        hyper.learning_rate * noam_rate(step, d_model=18, warmup_steps=hyper.warmup_steps)
+    ),
+)
+make_state = jax.jit(lambda seed, hyper: init_state(MODEL, OPTIMIZER, hyper, seed))
+
+
+def first_states():
+    return [make_state(seed, Hyper.create(**hyper)) for seed, hyper in enumerate(HYPER)]
+
+
+def batch_of(member, step):
+    """Every third batch is of another shape; every member has its own sentences."""
+    if step % 3 == 2:
+        lengths, width = [23, 19, 0], 23
+    else:
+        lengths, width = [11, 9, 2, 3, 5, 8, 0], 11
+    return {
+        "source_BS": rows(lengths[::-1], width, seed=1000 * member + step),
+        "target_BT": rows(lengths, width + 2, seed=1000 * member + 500 + step),
+    }
+
+
+def stacked(batches):
+    return {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
+
+
+@pytest.fixture(scope="module")
+def population_step():
+    return jax.jit(make_population_step(TRAIN_STEP, make_mesh(len(HYPER))))
+
+
+def run(population_step, states, steps=STEPS):
+    """Returns the members' states and the metrics of all steps."""
+    together = stack(states, make_mesh(len(states)), len(states))
+    metrics = []
+    for step in range(steps):
+        batches = stacked([batch_of(member, step) for member in range(len(states))])
+        together, found = population_step(together, batches)
+        metrics.append(jax.device_get(found))
+    return unstack(together, range(len(states))), metrics
+
+
+@pytest.fixture(scope="module")
+def population(population_step):
+    return run(population_step, first_states())
+
+
+def test_members_are_what_they_are_alone(population):
+    states, metrics = population
+    solo_step = jax.jit(TRAIN_STEP)
+    for member, expected in enumerate(first_states()):
+        for step in range(STEPS):
+            expected, expected_metrics = solo_step(expected, batch_of(member, step))
+            for name, value in expected_metrics.items():
+                assert metrics[step][name][member] == pytest.approx(float(value), rel=1e-5)
+        assert is_close(states[member].params, expected.params, 1e-5)
+        assert is_same(states[member].key, expected.key)
+        assert int(states[member].step) == STEPS
+        # They have moved, and not alike.
+        assert not is_close(states[member].params, first_states()[member].params, 1e-2)
+
+
+def test_there_is_one_program_a_shape(population, population_step):
+    lowered = {
+        population_step.lower(
+            stack(first_states(), make_mesh(3), 3),
+            stacked([batch_of(member, step) for member in range(3)]),
+        ).as_text()
+        for step in range(6)
+    }
+    assert len(lowered) == 2
+
+
+@pytest.mark.parametrize("bad", [0, 1])
+def test_one_that_is_not_finite_leaves_the_others_as_they_are(population, population_step, bad):
+    expected, _ = population
+    states = first_states()
+    states[bad] = states[bad].replace(
+        params=jax.tree.map(lambda leaf: leaf * np.float32("nan"), states[bad].params)
+    )
+    found, metrics = run(population_step, states)
+    assert all(np.isnan(each["loss"][bad]) for each in metrics)
+    for member in {0, 1, 2} - {bad}:
+        assert is_same(found[member].params, expected[member].params)
+
+
+def test_members_are_evaluated_on_the_same_batch(population):
+    states, _ = population
+    mesh = make_mesh(len(states))
+    eval_step = make_eval_step(MODEL)
+    batch = batch_of(7, 0)
+    params = stack([state.params for state in states], mesh, len(states))
+    found = jax.jit(make_population_eval(eval_step, mesh))(params, batch)
+    for member, state in enumerate(states):
+        expected = jax.jit(eval_step)(state.params, batch)
+        assert is_close([field[member] for field in found], list(expected), 1e-5)
+
+
+def test_stacked_trees_come_apart_again():
+    states, mesh = first_states(), make_mesh(3)
+    together = stack(states, mesh, 5)
+    assert {leaf.shape[0] for leaf in jax.tree.leaves(together)} == {5}
+    apart = unstack(together, [2, 0, 4])
+    for state, expected in zip(apart, (states[2], states[0], states[2]), strict=True):
+        assert jax.tree.structure(state) == jax.tree.structure(expected)
+        assert is_same(state, expected)
+    with pytest.raises(ValueError, match="5 rows has no row 5"):
+        unstack(together, [5])
+
+
+def test_no_member_is_no_population():
+    with pytest.raises(ValueError, match="0 members is none"):
+        make_mesh(0)
+
+
+DEVICES = """
+import jax
+from tests.test_population import compare_devices
+assert len(jax.devices()) == 4
+compare_devices()
+"""
+
+
+def compare_devices():
+    """Two steps of 7 members on 4 devices, and on one: run where there are 4 devices."""
+    devices = jax.devices()
+    meshes = {members: make_mesh(members, devices) for members in (1, 3, 4, 5, 9)}
+    sizes = {members: (mesh.size, num_rows(members, mesh)) for members, mesh in meshes.items()}
+    assert sizes == {1: (1, 1), 3: (3, 3), 4: (4, 4), 5: (3, 6), 9: (3, 9)}
+
+    results = []
+    for mesh, size in ((make_mesh(7, devices), 8), (make_mesh(7, devices[:1]), 7)):
+        assert num_rows(7, mesh) == size
+        step = jax.jit(make_population_step(TRAIN_STEP, mesh))
+        states = [
+            jax.device_put(
+                make_state(member, Hyper.create(**HYPER[member % 3])),
+                device_of(member, mesh, size),
+            )
+            for member in range(7)
+        ]
+        together = stack(states, mesh, size)
+        for number in range(2):
+            batches = [batch_of(min(row, 6), number) for row in range(size)]
+            together, metrics = step(together, stacked(batches))
+        leaf = together.params["embedding"]["table"]
+        assert len(leaf.sharding.device_set) == mesh.size
+        assert {shard.data.shape[0] for shard in leaf.addressable_shards} == {size // mesh.size}
+        results.append((unstack(together, range(7)), metrics))
+    (several, several_metrics), (one, one_metrics) = results
+    assert several[6].params["embedding"]["table"].device.id == 3
+    assert is_close([several_metrics["loss"][:7]], [one_metrics["loss"]], 1e-5)
+    for found, expected in zip(several, one, strict=True):
+        assert is_close(found.params, expected.params, 1e-5)
+        assert is_same(found.key, expected.key)
+
+
+def test_several_devices_give_what_one_gives():
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", DEVICES],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
