@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LEVELS = (
     {"model"},
-    {"loss", "optim"},
+    {"loss", "optim", "moses"},
     {"train", "decode", "sharding"},
     {"io", "data"},
     {"run", "study"},

@@ -27,7 +27,7 @@ from jaxformer.run.preparation import (
     learn_tokenizer,
     load_tokenizer,
     prepare_data,
-    tokenizer_path,
+    tokenizer_folder,
 )
 from jaxformer.run.progress import Progress
 from jaxformer.run.restoring import checkpoints_path, count_parameters
@@ -88,7 +88,7 @@ def train(
                 # Placed as a restored state is, or the step would be compiled for both.
                 state = jax.device_put(make_state(), jax.local_devices()[0])
                 tally, last_kept = Tally(), 0
-                tokenizer.save(tokenizer_path(workdir))
+                tokenizer.save(tokenizer_folder(workdir))
             else:
                 state = checkpoints.restore(abstract_state)
                 tally, last_kept = resume_point(meta, int(state.step))
@@ -215,7 +215,13 @@ def _prepare(
     build.make_rate(config)
     corpus = build.make_corpus(config)
     if meta is None:
-        tokenizer = learn_tokenizer(corpus, data["vocab_size"], data["vocab_type"])
+        tokenizer = learn_tokenizer(
+            corpus,
+            data["vocab_size"],
+            data["vocab_type"],
+            source=data["source"],
+            target=data["target"],
+        )
     else:
         tokenizer = load_tokenizer(workdir, meta["tokenizer"])
     text = prepare_data(

@@ -265,6 +265,8 @@ def test_what_a_trained_model_does_not_have(trained, jaxformer):
     workdir, _ = trained
     said = one_sentence(jaxformer("evaluate", f"--workdir={workdir}", "--split=tset"))
     assert said == "Corpus 'plain_text' has no split 'tset'; it has train, valid, test."
+    said = one_sentence(jaxformer("evaluate", f"--workdir={workdir}", "--protocol=bleu"))
+    assert said == "Unknown protocol 'bleu'; there are multi_bleu_lc, paper."
     said = one_sentence(jaxformer("evaluate", f"--workdir={workdir}", "--config.model.d_model=32"))
     assert said.startswith("model.d_model belongs to the trained model and cannot be changed now")
     said = one_sentence(jaxformer("translate", f"--workdir={workdir}", "--input=nowhere"))

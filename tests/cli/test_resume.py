@@ -157,12 +157,13 @@ def test_what_the_run_was_trained_on_must_be_there(train, unbroken, corpus, tmp_
         vocabulary.unlink()
         result = train(workdir, 12)
         message = (
-            f"{vocabulary} is missing, and the checkpoints beside it are of no use without it."
+            f"{vocabulary.parent} holds no vocabulary (sentencepiece.model or moses_bpe.json), and "
+            "the checkpoints beside it are of no use without it."
         )
     else:
-        from jaxformer.data.tokenizer import train_tokenizer
+        from jaxformer.data.sentence_piece import train_sentence_piece
 
-        train_tokenizer(["some other text " * 9, "and more"], 275).save(vocabulary)
+        train_sentence_piece(["some other text " * 9, "and more"], 275).save(vocabulary.parent)
         result = train(workdir, 12)
         message = f"{vocabulary} is not the vocabulary that the checkpoints were trained with."
     assert result.code == 2
