@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
@@ -81,9 +82,12 @@ class TrainState(struct.PyTreeNode):
 
 
 def init_state(
-    model: Transformer, optimizer: optax.GradientTransformation, hyper: Hyper, seed: int
+    model: Transformer,
+    optimizer: optax.GradientTransformation,
+    hyper: Hyper,
+    seed: int | np.integer | jax.Array,
 ) -> TrainState:
-    """Returns the state before the first step, a function of the seed alone."""
+    """Returns the state before the first step, a function of the seed (which may be traced)."""
     init_key, key = jax.random.split(jax.random.key(seed))
     token_BT = jnp.ones((1, 2), jnp.int32)
     params = model.init(init_key, token_BT, token_BT)["params"]

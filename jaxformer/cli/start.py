@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from jaxformer.io.record import Metrics, check_config, write_config, write_run
 from jaxformer.model import Transformer
 from jaxformer.run.allocator import keep_freed_memory
 from jaxformer.run.compilation import enable_cache
-from jaxformer.run.evaluation import likelihood
+from jaxformer.run.evaluation import Likelihood, likelihood
 from jaxformer.run.preparation import (
     TrainingData,
     learn_tokenizer,
@@ -34,7 +34,9 @@ from jaxformer.run.restoring import checkpoints_path, count_parameters
 from jaxformer.run.tally import Tally
 from jaxformer.run.training import Cadence, TrainStep, Validate, resume_point
 from jaxformer.run.training import train as run_loop
-from jaxformer.train import Params, init_state, make_eval_step, make_train_step
+from jaxformer.train import Hyper, TrainState, init_state, make_eval_step, make_train_step
+
+MakeState = Callable[[np.int64, Hyper], TrainState]
 
 # What may change when a run is gone on with: nothing that its earlier steps depend on (some
 # schedules depend on train.num_steps; see `_check_schedule`).
@@ -68,25 +70,18 @@ def train(
     enable_cache()
     training = config["train"]
     with mistakes():
-        _check_workdir(workdir)
-        before = check_config(workdir, config, MAY_CHANGE)
-        last_step, meta = _read_meta(workdir)
-        if meta is not None:
-            _check_schedule(workdir, before, config, last_step)
-        tokenizer, text = _prepare(config, workdir, meta)
+        _, meta = look_into(workdir, config)
+        tokenizer, text = prepare(config, {} if meta is None else {workdir: meta})
         model = build.make_model(config, tokenizer.vocab_size)
-        train_step, make_state = _compilable(config, model)
-        abstract_state = jax.eval_shape(make_state)
-        for shape in text.plan.shapes:
-            # A mistake that only tracing finds is found here.
-            jax.eval_shape(train_step, abstract_state, _abstract_batch(shape))
+        train_step, make_state = make_pure(config, model)
+        abstract_state = check_traces(train_step, make_state, text)
         checkpoints = Checkpoints(checkpoints_path(workdir), keep=training["keep_checkpoints"])
 
     with checkpoints, Progress(sys.stdout, training["num_steps"]) as progress:
         with mistakes():
             if meta is None:
                 # Placed as a restored state is, or the step would be compiled for both.
-                state = jax.device_put(make_state(), jax.local_devices()[0])
+                state = jax.device_put(make_state(*of_run(config)), jax.local_devices()[0])
                 tally, last_kept = Tally(), 0
                 tokenizer.save(tokenizer_folder(workdir))
             else:
@@ -103,7 +98,7 @@ def train(
                 allocator=allocator,
             )
         progress.say(_describe_model(model, allocator))
-        progress.say(_describe_text(text, config["data"]["max_length"]))
+        progress.say(describe_text(text, config["data"]["max_length"]))
         if step >= training["num_steps"]:
             progress.say(
                 f"{workdir} is trained to step {step:,} already. Raise train.num_steps to go on."
@@ -118,21 +113,16 @@ def train(
             Metrics(workdir / "metrics.jsonl", last_kept) as metrics_file,
         ):
             run_loop(
-                train_step,
+                jax.jit(train_step, donate_argnums=0),
                 state,
                 train_batches(text.train, text.plan, training["seed"], step),
-                Cadence(
-                    num_steps=training["num_steps"],
-                    log_every=training["log_every"],
-                    eval_every=training["eval_every"],
-                    checkpoint_every=training["checkpoint_every"],
-                ),
+                make_cadence(config),
                 checkpoints=checkpoints,
                 metrics_file=metrics_file,
                 progress=progress,
                 validate=_make_validate(config, model, text),
                 tally=tally,
-                meta={"tokenizer": tokenizer.fingerprint, "data": text.fingerprint},
+                meta=make_meta(tokenizer, text),
             )
             checkpoints.wait()
         progress.say(f"Trained to step {training['num_steps']:,}: {workdir}")
@@ -151,6 +141,19 @@ def _told_where_to_go_on(checkpoints: Checkpoints) -> Generator[None]:
             else f"Interrupted. The same command goes on from step {newest:,}, the newest "
             f"checkpoint in {checkpoints.directory}."
         ) from None
+
+
+def look_into(workdir: Path, config: build.Config) -> tuple[int, dict[str, Any] | None]:
+    """Returns the newest checkpoint's step and what it was saved with; (0, None) without one.
+
+    Raises: Mistake or ValueError if the workdir cannot be used, or holds another run.
+    """
+    _check_workdir(workdir)
+    before = check_config(workdir, config, MAY_CHANGE)
+    last_step, meta = _read_meta(workdir)
+    if meta is not None:
+        _check_schedule(workdir, before, config, last_step)
+    return last_step, meta
 
 
 def _check_workdir(workdir: Path) -> None:
@@ -205,16 +208,30 @@ def _read_meta(workdir: Path) -> tuple[int, dict[str, Any] | None]:
         return (0, None) if step is None else (step, checkpoints.read_meta(step))
 
 
-def _prepare(
-    config: build.Config, workdir: Path, meta: Mapping[str, Any] | None
+def prepare(
+    config: build.Config, begun: Mapping[Path, Mapping[str, Any]]
 ) -> tuple[Tokenizer, TrainingData]:
-    """Returns vocabulary and text; those of the checkpoints, if there are any."""
+    """Returns vocabulary and text; those of the checkpoints, if there are any.
+
+    Args:
+      begun: workdirs that hold checkpoints, and what the newest was saved with.
+
+    Raises: Mistake or ValueError if the text cannot be read, or is not that of the checkpoints.
+    """
     data = config["data"]
     # What names and numbers can have wrong is found before the corpus, which may take long.
     build.make_model(config, data["vocab_size"])
     build.make_rate(config)
     corpus = build.make_corpus(config)
-    if meta is None:
+    known = [load_tokenizer(workdir, meta["tokenizer"]) for workdir, meta in begun.items()]
+    if len({tokenizer.fingerprint for tokenizer in known}) > 1:
+        raise Mistake(
+            f"{' and '.join(map(str, begun))} were trained with different vocabularies, and cannot "
+            "go on together. Train each of them alone, with jaxformer train."
+        )
+    if known:
+        tokenizer = known[0]
+    else:
         tokenizer = learn_tokenizer(
             corpus,
             data["vocab_size"],
@@ -222,8 +239,6 @@ def _prepare(
             source=data["source"],
             target=data["target"],
         )
-    else:
-        tokenizer = load_tokenizer(workdir, meta["tokenizer"])
     text = prepare_data(
         corpus,
         tokenizer,
@@ -232,23 +247,48 @@ def _prepare(
         target_tokens=data["target_tokens"],
         rows_multiple=config["train"]["accumulate"],
     )
-    if meta is not None and text.fingerprint != meta["data"]:
-        raise Mistake(
-            f"The training text has changed since {workdir} was trained on it. Restore it, or give "
-            "another --workdir."
-        )
+    for workdir, meta in begun.items():
+        if text.fingerprint != meta["data"]:
+            raise Mistake(
+                f"The training text has changed since {workdir} was trained on it. Restore it, or "
+                "give another --workdir."
+            )
     return tokenizer, text
 
 
-def _compilable(config: build.Config, model: Transformer) -> tuple[TrainStep, Any]:
-    """Returns the train step and a function that makes the first state, both under jit."""
-    training = config["train"]
-    optimizer, hyper = build.make_optimizer(config), build.make_hyper(config)
+def make_pure(config: build.Config, model: Transformer) -> tuple[TrainStep, MakeState]:
+    """Returns the train step, and a compiled function that makes a first state (see `of_run`)."""
+    optimizer = build.make_optimizer(config)
     train_step = make_train_step(
-        model, optimizer, build.make_rate(config), accumulate=training["accumulate"]
+        model, optimizer, build.make_rate(config), accumulate=config["train"]["accumulate"]
     )
-    make_state = jax.jit(lambda: init_state(model, optimizer, hyper, training["seed"]))
-    return jax.jit(train_step, donate_argnums=0), make_state
+    # Seed and hyper-parameters are arguments, so that all runs of a sweep share the program.
+    make_state = jax.jit(lambda seed, hyper: init_state(model, optimizer, hyper, seed))
+    return train_step, make_state
+
+
+def of_run(config: build.Config) -> tuple[np.int64, Hyper]:
+    """Returns what the first state is made from: the seed and the hyper-parameters."""
+    return np.int64(config["train"]["seed"]), build.make_hyper(config)
+
+
+def check_traces(train_step: TrainStep, make_state: MakeState, text: TrainingData) -> TrainState:
+    """Finds the mistakes that only tracing finds; returns the state's shapes and types."""
+    abstract_state = jax.eval_shape(make_state, np.int64(0), Hyper.create())
+    for shape in text.plan.shapes:
+        jax.eval_shape(train_step, abstract_state, _abstract_batch(shape))
+    return abstract_state
+
+
+def make_cadence(config: build.Config) -> Cadence:
+    """Returns when what happens in a training."""
+    names = ("num_steps", "log_every", "eval_every", "checkpoint_every")
+    return Cadence(**{name: config["train"][name] for name in names})
+
+
+def make_meta(tokenizer: Tokenizer, text: TrainingData) -> dict[str, str]:
+    """Returns what every checkpoint remembers of the data."""
+    return {"tokenizer": tokenizer.fingerprint, "data": text.fingerprint}
 
 
 def _abstract_batch(shape: Shape) -> dict[str, jax.ShapeDtypeStruct]:
@@ -264,15 +304,16 @@ def _make_validate(config: build.Config, model: Transformer, text: TrainingData)
     eval_step = jax.jit(make_eval_step(model))
     batches = list(eval_batches(text.valid, config["data"]["target_tokens"]))
 
-    def validate(params: Params) -> dict[str, float]:
-        found = likelihood(eval_step, params, batches)
-        return {
-            "valid_nll": found.nll,
-            "valid_perplexity": found.perplexity,
-            "valid_accuracy": found.accuracy,
-        }
+    return lambda params: valid_fields(likelihood(eval_step, params, batches))
 
-    return validate
+
+def valid_fields(found: Likelihood) -> dict[str, float]:
+    """Returns what a line of metrics says of the validation split."""
+    return {
+        "valid_nll": found.nll,
+        "valid_perplexity": found.perplexity,
+        "valid_accuracy": found.accuracy,
+    }
 
 
 def _describe_model(model: Transformer, allocator: str) -> str:
@@ -284,7 +325,8 @@ def _describe_model(model: Transformer, allocator: str) -> str:
     )
 
 
-def _describe_text(text: TrainingData, max_length: int) -> str:
+def describe_text(text: TrainingData, max_length: int) -> str:
+    """Returns how much text there is, and how it is batched, as lines for the user."""
     plan = text.plan
     shapes = ", ".join(f"{shape.rows} x ({shape.source} + {shape.target})" for shape in plan.shapes)
     valid = "no validation split" if text.valid is None else f"{len(text.valid):,} of validation"

@@ -1,7 +1,8 @@
 """The batching plan: which pairs stand in which batch, a pure function of (lengths, seed, epoch).
 
 The number of batches depends on the lengths alone, so every epoch has as many as any other and a
-run's position in the data is one integer, its step.
+run's position in the data is one integer, its step. Of what shape the batch of a step is does not
+depend on the seed, so that runs of several seeds can take their steps in one program.
 """
 
 from typing import NamedTuple
@@ -112,7 +113,11 @@ class BatchPlan:
         self._places_by_class = np.argsort(self._packing.place_class, kind="stable")
 
     def epoch(self, seed: int, epoch: int) -> list[PlannedBatch]:
-        """Returns the epoch's batches in the order they are trained on."""
+        """Returns the epoch's batches in the order they are trained on.
+
+        The order of their shapes is the epoch's, the same for every seed; which batch of a shape
+        stands where, and what is in it, is the seed's.
+        """
         generator = np.random.default_rng([seed, epoch])
         packing = self._packing
         # Pairs of a class, in a new order, take the places of that class.
@@ -132,7 +137,15 @@ class BatchPlan:
                 batches.append(
                     PlannedBatch(shape, pair_of_place[places[within]], row[within] - first_row)
                 )
-        return [batches[number] for number in generator.permutation(len(batches))]
+        # The seed's order of all batches gives that of each shape's, which take the shape's places.
+        shuffled = generator.permutation(len(batches))
+        size_of_batch = np.repeat(np.arange(len(self.shapes)), self._batches)
+        size_of_place = np.random.default_rng(epoch).permutation(size_of_batch)
+        order = np.empty(len(batches), np.int64)
+        order[np.argsort(size_of_place, kind="stable")] = shuffled[
+            np.argsort(size_of_batch[shuffled], kind="stable")
+        ]
+        return [batches[number] for number in order]
 
     def position(self, step: int) -> tuple[int, int]:
         """Returns (epoch, number of the batch in it) of a step, all counted from 0."""

@@ -4,9 +4,11 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from jaxformer.io.record import to_json
 from jaxformer.io.score import Score
@@ -43,7 +45,24 @@ def likelihood(eval_step: EvalStep, params: Params, batches: Iterable[Batch]) ->
       eval_step: compiled.
     """
     # Kept on the device until all batches have been handed to it.
-    sums = [eval_step(params, batch) for batch in batches]
+    return _likelihood([eval_step(params, batch) for batch in batches])
+
+
+def likelihoods(eval_step: EvalStep, params: Params, batches: Iterable[Batch]) -> list[Likelihood]:
+    """`likelihood` of every row of a population.
+
+    Args:
+      eval_step: a population's, compiled.
+      params: stacked, as are the sums that the step gives.
+    """
+    sums = jax.device_get([eval_step(params, batch) for batch in batches])
+    return [
+        _likelihood([jax.tree.map(lambda field, row=row: field[row], each) for each in sums])
+        for row in range(len(sums[0].tokens))
+    ]
+
+
+def _likelihood(sums: Sequence[LossSums]) -> Likelihood:
     tokens = sum(float(each.tokens) for each in sums)
     return Likelihood(
         nll=sum(float(each.nll) for each in sums) / max(tokens, 1.0),

@@ -38,6 +38,89 @@ class Cadence:
     eval_every: int
     checkpoint_every: int
 
+    def logs(self, step: int) -> bool:
+        """Returns whether a line of metrics is due, be there an evaluation or not."""
+        return _is_due(step, self.log_every)
+
+    def validates(self, step: int) -> bool:
+        """Returns whether an evaluation is due."""
+        return _is_due(step, self.eval_every)
+
+    def saves(self, step: int) -> bool:
+        """Returns whether a checkpoint is due."""
+        return step == self.num_steps or _is_due(step, self.checkpoint_every)
+
+    def stops(self, step: int) -> bool:
+        """Returns whether the host needs the state, or the end is reached."""
+        return self.saves(step) or self.validates(step)
+
+
+class Journal:
+    """What one run puts on file: its lines of metrics and its checkpoints.
+
+    A line of metrics is on file before the checkpoint of its step is, so that none is missing after
+    a kill. The line at the last step may be of an incomplete interval; a run that is made longer
+    writes it anew (see `resume_point`).
+
+    Attributes:
+      tally: of the steps since the last line.
+    """
+
+    def __init__(
+        self,
+        cadence: Cadence,
+        *,
+        checkpoints: Checkpoints,
+        metrics_file: Metrics,
+        tally: Tally | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Begins, or goes on.
+
+        Args:
+          tally: of the steps since the last line, from the checkpoint that is gone on from.
+          meta: saved with every checkpoint, beside the tally.
+        """
+        self.tally = tally or Tally()
+        self._cadence, self._meta = cadence, meta or {}
+        self._checkpoints, self._metrics_file = checkpoints, metrics_file
+
+    def add(
+        self, step: int, metrics: Mapping[str, Any], slots: int, seconds: float
+    ) -> dict[str, Any] | None:
+        """Takes note of a step; returns the line, if one is due that `stop` does not write."""
+        self.tally.add(metrics, slots, seconds)
+        if self._cadence.logs(step) and not self._cadence.stops(step):
+            return self.write(step, {})
+        return None
+
+    def stop(
+        self, step: int, fields: Mapping[str, float] | None, state: TrainState | None
+    ) -> dict[str, Any] | None:
+        """Writes the line and the checkpoint that are due where the loop stops.
+
+        Args:
+          fields: of the evaluation, None if there was none.
+          state: to be saved, None if no checkpoint is due.
+
+        Returns: the line, None if none is due.
+        """
+        before_line, row = self.tally, None
+        is_whole = fields is not None or self._cadence.logs(step)
+        if is_whole or (step == self._cadence.num_steps and self._cadence.log_every > 0):
+            row = self.write(step, fields or {})
+        if state is not None:
+            kept = Tally() if is_whole else before_line
+            self._checkpoints.save(state, meta={**self._meta, "tally": kept.to_json()})
+        return row
+
+    def write(self, step: int, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Writes a line of the steps since the last one, with `fields` in addition."""
+        row = {**self.tally.row(step), **fields}
+        self._metrics_file.write(row)
+        self.tally = Tally()
+        return row
+
 
 def training_steps(
     train_step: TrainStep, state: TrainState, batches: Iterable[Batch]
@@ -49,6 +132,48 @@ def training_steps(
     for batch in batches:
         state, metrics = train_step(state, batch)
         yield state, metrics
+
+
+def drive(
+    train_step: TrainStep,
+    state: TrainState,
+    batches: Iterable[Batch],
+    steps: range,
+    *,
+    stops: Callable[[int], bool],
+    on_metrics: Callable[[int, Mapping[str, Any], int, float], None],
+    on_stop: Callable[[int, TrainState], None],
+) -> TrainState:
+    """Takes the steps and returns the last state; the host looks on from a few steps behind.
+
+    Args:
+      steps: numbers of those to take.
+      stops: whether the host needs the state after a step.
+      on_metrics: called once a step, in order, with its number, metrics, slots and seconds.
+      on_stop: called with number and state of a step that stops, when all metrics are known.
+    """
+    waiting: deque[tuple[int, dict[str, jax.Array], int]] = deque()
+    clock = time.perf_counter()
+
+    def settle(steps_ahead: int) -> None:
+        nonlocal clock
+        while len(waiting) > steps_ahead:
+            step, device_metrics, slots = waiting.popleft()
+            metrics = jax.device_get(device_metrics)
+            before, clock = clock, time.perf_counter()
+            on_metrics(step, metrics, slots, clock - before)
+
+    slots_of: deque[int] = deque()
+    stream = training_steps(train_step, state, _counting_slots(batches, slots_of))
+    for step, (state, metrics) in zip(steps, stream, strict=False):
+        waiting.append((step, metrics, slots_of.popleft()))
+        settle(_STEPS_AHEAD)
+        if stops(step):
+            settle(0)
+            on_stop(step, state)
+            clock = time.perf_counter()
+    settle(0)
+    return state
 
 
 def train(
@@ -70,56 +195,36 @@ def train(
       train_step: compiled; it may donate its state.
       state: to start or go on from.
       batches: from the step of `state` on.
-      validate: parameters -> fields for the line of metrics.
-      tally: of the steps since the last line, from the checkpoint that is gone on from.
-      meta: saved with every checkpoint, beside the tally.
-
-    A line of metrics is on file before the checkpoint of its step is, so that none is missing after
-    a kill. The line at the last step may be of an incomplete interval; a run that is made longer
-    writes it anew (see `resume_point`).
+      validate: parameters -> fields for the line of metrics; without it no evaluation is due.
+      tally, meta: as for `Journal`.
     """
-    since_line = tally or Tally()
-    start, last = int(state.step), cadence.num_steps
-    waiting: deque[tuple[int, dict[str, jax.Array], int]] = deque()
-    clock = time.perf_counter()
+    if validate is None:
+        cadence = dataclasses.replace(cadence, eval_every=0)
+    journal = Journal(
+        cadence, checkpoints=checkpoints, metrics_file=metrics_file, tally=tally, meta=meta
+    )
 
-    def settle(steps_ahead: int) -> None:
-        nonlocal clock
-        while len(waiting) > steps_ahead:
-            step, device_metrics, slots = waiting.popleft()
-            metrics = jax.device_get(device_metrics)
-            before, clock = clock, time.perf_counter()
-            since_line.add(metrics, slots, clock - before)
-            progress.step(step, metrics, slots, clock - before)
-            if _is_due(step, cadence.log_every) and not _is_stop(step, cadence, validate):
-                write(step, {})
+    def show(row: Mapping[str, Any] | None) -> None:
+        if row is not None:
+            progress.row(row)
 
-    def write(step: int, fields: Mapping[str, float]) -> None:
-        nonlocal since_line
-        row = {**since_line.row(step), **fields}
-        metrics_file.write(row)
-        progress.row(row)
-        since_line = Tally()
+    def on_metrics(step: int, metrics: Mapping[str, Any], slots: int, seconds: float) -> None:
+        progress.step(step, metrics, slots, seconds)
+        show(journal.add(step, metrics, slots, seconds))
 
-    slots_of: deque[int] = deque()
-    steps = training_steps(train_step, state, _counting_slots(batches, slots_of))
-    for step, (state, metrics) in zip(range(start + 1, last + 1), steps, strict=False):
-        waiting.append((step, metrics, slots_of.popleft()))
-        settle(_STEPS_AHEAD)
-        if not _is_stop(step, cadence, validate):
-            continue
-        settle(0)
-        before_line = since_line
-        should_validate = validate is not None and _is_due(step, cadence.eval_every)
-        fields = validate(state.params) if validate is not None and should_validate else {}
-        is_whole = should_validate or _is_due(step, cadence.log_every)
-        if is_whole or (step == last and cadence.log_every > 0):
-            write(step, fields)
-        if step == last or _is_due(step, cadence.checkpoint_every):
-            kept = Tally() if is_whole else before_line
-            checkpoints.save(state, meta={**(meta or {}), "tally": kept.to_json()})
-        clock = time.perf_counter()
-    return state
+    def on_stop(step: int, state: TrainState) -> None:
+        fields = validate(state.params) if validate and cadence.validates(step) else None
+        show(journal.stop(step, fields, state if cadence.saves(step) else None))
+
+    return drive(
+        train_step,
+        state,
+        batches,
+        range(int(state.step) + 1, cadence.num_steps + 1),
+        stops=cadence.stops,
+        on_metrics=on_metrics,
+        on_stop=on_stop,
+    )
 
 
 def resume_point(meta: Mapping[str, Any], step: int) -> tuple[Tally, int]:
@@ -134,15 +239,6 @@ def resume_point(meta: Mapping[str, Any], step: int) -> tuple[Tally, int]:
 
 def _is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
-
-
-def _is_stop(step: int, cadence: Cadence, validate: Validate | None) -> bool:
-    """Returns whether the host needs the state, or the end is reached."""
-    return (
-        step == cadence.num_steps
-        or _is_due(step, cadence.checkpoint_every)
-        or (validate is not None and _is_due(step, cadence.eval_every))
-    )
 
 
 def _counting_slots(batches: Iterable[Batch], slots_of: deque[int]) -> Iterator[Batch]:

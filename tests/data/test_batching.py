@@ -120,6 +120,28 @@ def test_every_epoch_and_seed_has_another_order(realistic_plan, seed, epoch):
     assert max(met_again) < 0.3 * len(first)
 
 
+def test_every_seed_has_the_shapes_of_a_step_and_every_epoch_another_order(realistic_plan):
+    def shapes(seed, epoch):
+        return [batch.shape for batch in realistic_plan.epoch(seed, epoch)]
+
+    assert len(realistic_plan.shapes) == 2
+    assert shapes(5, 3) == shapes(6, 3) == shapes(0, 3)
+    assert shapes(5, 3) != shapes(5, 4)
+
+
+def test_of_equal_shapes_the_seed_says_which_batch_comes_first(realistic_plan):
+    # The last batch of a shape has the rows that are left over, and must not always be the last.
+    def place_of_smallest(seed):
+        batches = [
+            batch
+            for batch in realistic_plan.epoch(seed, 0)
+            if batch.shape == realistic_plan.shapes[0]
+        ]
+        return int(np.argmin([batch.row.max() for batch in batches]))
+
+    assert len({place_of_smallest(seed) for seed in range(8)}) > 2
+
+
 def test_pairs_of_a_row_are_others_in_every_epoch():
     # Rows that hold the longest are full of two shorter ones.
     plan, *_ = make_plan([(9, 9)] + [(5, 5)] * 200 + [(4, 4)] * 200, 99, 99)

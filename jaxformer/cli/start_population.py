@@ -1,0 +1,236 @@
+"""Starting trainings that go together in one program, or going on with them."""
+
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxformer.cli import build
+from jaxformer.cli.mistakes import Mistake, file_mistakes, mistakes
+from jaxformer.cli.start import (
+    MAY_CHANGE,
+    check_traces,
+    describe_text,
+    look_into,
+    make_cadence,
+    make_meta,
+    make_pure,
+    of_run,
+    prepare,
+    valid_fields,
+)
+from jaxformer.data.pipeline import eval_batches, train_batches
+from jaxformer.io.checkpoint import Checkpoints
+from jaxformer.io.record import Metrics, read_metrics, write_config, write_run
+from jaxformer.model import Transformer
+from jaxformer.population import (
+    device_of,
+    make_mesh,
+    make_population_eval,
+    make_population_step,
+    num_rows,
+)
+from jaxformer.run.allocator import keep_freed_memory
+from jaxformer.run.compilation import enable_cache
+from jaxformer.run.evaluation import likelihoods
+from jaxformer.run.population import Member, ValidateAll
+from jaxformer.run.population import train_population as run_loop
+from jaxformer.run.preparation import TrainingData, tokenizer_folder
+from jaxformer.run.progress import Progress
+from jaxformer.run.restoring import checkpoints_path, count_parameters
+from jaxformer.run.tally import Tally
+from jaxformer.run.training import Journal, resume_point
+from jaxformer.study.grouping import MAY_DIFFER, differences
+from jaxformer.train import make_eval_step
+
+
+class Training(NamedTuple):
+    """What `jaxformer train` would be given.
+
+    Attributes:
+      config: resolved settings, checked.
+      workdir: a folder of its own.
+      argv, overrides: for its record.
+    """
+
+    config: build.Config
+    workdir: Path
+    argv: Sequence[str]
+    overrides: Mapping[str, Any]
+
+
+def train_population(trainings: Sequence[Training]) -> list[str]:
+    """Trains all of them together, each in a new workdir or in one that holds the same run.
+
+    Each workdir ends up as if its training had gone alone (parameters equal to rounding), and can
+    be evaluated, translated with, and gone on with alone. Started again, those that have ended are
+    left as they are and the others go on; on the same devices and with the same trainings, in the
+    same order, they end with the same bits as if they had never been stopped. `seconds` in a line
+    of metrics are those of the whole population.
+
+    A training whose loss or gradient is no longer finite is given up, and the others go on. Its
+    last line of metrics has the field `diverged_at`, that step, and its checkpoints are older.
+
+    Args:
+      trainings: one group of `jaxformer.study.grouping.group`.
+
+    Returns: for each, "" if it is trained to the end, or why not, a sentence.
+    Raises: Mistake for what the user can mend; nothing is written to a workdir before all that any
+      of them depends on has been read and checked.
+    """
+    allocator = keep_freed_memory()
+    enable_cache()
+    with mistakes():
+        trainings = [Training(*training) for training in trainings]
+        _check_group(trainings)
+        config = trainings[0].config
+        found = [look_into(training.workdir, training.config) for training in trainings]
+        ends = [_diverged_at(training.workdir) for training in trainings]
+        begun = {
+            training.workdir: meta
+            for training, (_, meta) in zip(trainings, found, strict=True)
+            if meta is not None
+        }
+        tokenizer, text = prepare(config, begun)
+        model = build.make_model(config, tokenizer.vocab_size)
+        train_step, make_state = make_pure(config, model)
+        abstract_state = check_traces(train_step, make_state, text)
+
+    # Of all trainings, ended ones too: a program of other rows might differ in its last bits.
+    mesh = make_mesh(len(trainings))
+    rows = num_rows(len(trainings), mesh)
+    num_steps = config["train"]["num_steps"]
+    cadence, validate = make_cadence(config), _make_validate(config, model, text, mesh)
+    if validate is None:
+        cadence = dataclasses.replace(cadence, eval_every=0)
+    members: dict[int, Member] = {}
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(Progress(sys.stdout, num_steps))
+        opened: list[Checkpoints] = []
+        with mistakes():
+            for number, (training, (step, meta)) in enumerate(zip(trainings, found, strict=True)):
+                if ends[number] or step >= num_steps:
+                    continue
+                workdir, keep = training.workdir, training.config["train"]["keep_checkpoints"]
+                checkpoints = Checkpoints(checkpoints_path(workdir), keep=keep)
+                opened.append(stack.enter_context(checkpoints))
+                device = device_of(number, mesh, rows)
+                if meta is None:
+                    state = jax.device_put(make_state(*of_run(training.config)), device)
+                    tally, last_kept = Tally(), 0
+                    tokenizer.save(tokenizer_folder(workdir))
+                else:
+                    state = jax.device_put(checkpoints.restore(abstract_state), device)
+                    tally, last_kept = resume_point(meta, step)
+                write_config(workdir, training.config, MAY_CHANGE)
+                seed = training.config["train"]["seed"]
+                write_run(
+                    workdir,
+                    argv=training.argv,
+                    overrides=training.overrides,
+                    seeds={"train": seed},
+                    allocator=allocator,
+                )
+                metrics_file = Metrics(workdir / "metrics.jsonl", last_kept)
+                journal = Journal(
+                    cadence,
+                    checkpoints=checkpoints,
+                    metrics_file=stack.enter_context(metrics_file),
+                    tally=tally,
+                    meta=make_meta(tokenizer, text),
+                )
+                members[number] = Member(str(workdir), seed, step, state, journal)
+        _say_what_starts(progress, model, members, rows=rows, devices=mesh.size, of=len(trainings))
+        progress.say(describe_text(text, config["data"]["max_length"]))
+        if members:
+            progress.wait("Compiling (the next start will find the programs in the cache)")
+            with file_mistakes(), _told_where_to_go_on(opened):
+                run_loop(
+                    jax.jit(make_population_step(train_step, mesh), donate_argnums=0),
+                    list(members.values()),
+                    lambda seed, step: train_batches(text.train, text.plan, seed, step),
+                    cadence,
+                    mesh=mesh,
+                    rows=rows,
+                    progress=progress,
+                    validate=validate,
+                )
+                for checkpoints in opened:
+                    checkpoints.wait()
+        for number, member in members.items():
+            ends[number] = member.diverged_at
+        outcomes = [
+            f"It diverged at step {step:,}: loss or gradient was not finite." if step else ""
+            for step in ends
+        ]
+        for training, outcome in zip(trainings, outcomes, strict=True):
+            progress.say(f"{training.workdir}: {outcome or f'Trained to step {num_steps:,}.'}")
+    return outcomes
+
+
+@contextlib.contextmanager
+def _told_where_to_go_on(runs: Sequence[Checkpoints]) -> Generator[None]:
+    """Gives an interruption the words that its user needs."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        steps = [checkpoints.latest_step() or 0 for checkpoints in runs]
+        raise KeyboardInterrupt(
+            "Interrupted. Started again, each training goes on from its newest checkpoint; they "
+            f"are of steps {min(steps):,} to {max(steps):,} (0: none yet)."
+        ) from None
+
+
+def _check_group(trainings: Sequence[Training]) -> None:
+    if not trainings:
+        raise Mistake("There is no training to start. Name at least one.")
+    workdirs = [training.workdir.absolute() for training in trainings]
+    twice = sorted({str(workdir) for workdir in workdirs if workdirs.count(workdir) > 1})
+    if twice:
+        raise Mistake(f"{twice[0]} is the workdir of two trainings. Give each its own.")
+    keys = differences([training.config for training in trainings])
+    if keys:
+        raise Mistake(
+            f"Trainings that differ in {', '.join(keys)} cannot go together in one program; what "
+            f"may differ is {', '.join(MAY_DIFFER)}. Group them."
+        )
+
+
+def _diverged_at(workdir: Path) -> int:
+    """Returns the step at which a training has been given up, 0 if it has not."""
+    path = workdir / "metrics.jsonl"
+    rows = read_metrics(path) if path.is_file() else []
+    return int(rows[-1].get("diverged_at", 0)) if rows else 0
+
+
+def _make_validate(
+    config: build.Config, model: Transformer, text: TrainingData, mesh: jax.sharding.Mesh
+) -> ValidateAll | None:
+    if text.valid is None or not len(text.valid):
+        return None
+    eval_step = jax.jit(make_population_eval(make_eval_step(model), mesh))
+    batches = list(eval_batches(text.valid, config["data"]["target_tokens"]))
+    return lambda params: [valid_fields(each) for each in likelihoods(eval_step, params, batches)]
+
+
+def _say_what_starts(
+    progress: Progress,
+    model: Transformer,
+    members: Mapping[int, Member],
+    *,
+    rows: int,
+    devices: int,
+    of: int,
+) -> None:
+    progress.say(
+        f"Population: {len(members)} of {of} trainings are to go on, {rows} rows on {devices} "
+        f"{jax.local_devices()[0].device_kind}. Model: {count_parameters(model):,} parameters, "
+        f"{model.vocab_size:,} word pieces."
+    )
+    steps = sorted({member.step for member in members.values()})
+    if steps and steps[-1]:
+        progress.say(f"Going on from step {', '.join(f'{step:,}' for step in steps)}.")

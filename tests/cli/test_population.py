@@ -1,0 +1,223 @@
+"""Trainings that go together in one program end as they would have ended alone."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from jaxformer.cli import config as config_lib
+from jaxformer.cli.mistakes import Mistake
+from jaxformer.cli.start import prepare
+from jaxformer.cli.start_population import Training, train_population
+from jaxformer.io.checkpoint import Checkpoints
+from tests.cli.test_resume import lines_of, state_of
+
+STEPS = 20
+# Every interval ends elsewhere, and a checkpoint stands between two lines.
+CADENCE = [
+    f"--config.train.num_steps={STEPS}",
+    "--config.train.log_every=4",
+    "--config.train.eval_every=6",
+    "--config.train.checkpoint_every=5",
+]
+MEMBERS = {
+    "plain": [],
+    "other": [
+        "--config.train.seed=1",
+        "--config.train.dropout_rate=0.3",
+        "--config.train.label_smoothing=0.0",
+        "--config.optimizer.learning_rate=0.5",
+        "--config.optimizer.warmup_steps=9",
+    ],
+    "diverging": ["--config.optimizer.learning_rate=1e30"],
+}
+SOUND = [name for name in MEMBERS if name != "diverging"]
+
+
+@pytest.fixture(scope="module")
+def training(tiny):
+    """Returns the function that makes a Training of a workdir and further arguments."""
+
+    def make(workdir, *more):
+        argv = [*tiny[1:], *CADENCE, *more]
+        spec, assignments, _ = config_lib.split_arguments(argv)
+        config = config_lib.load(spec)
+        overrides = config_lib.override(config, assignments)
+        return Training(config.to_dict(), workdir, ["jaxformer", "train", *argv], overrides)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def start(training):
+    """Returns the function that trains all members in a folder."""
+
+    def run(folder):
+        return train_population([training(folder / name, *MEMBERS[name]) for name in MEMBERS])
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def population(start, tmp_path_factory):
+    """Returns the folder of a population that was trained without a stop, and what came of it."""
+    folder = tmp_path_factory.mktemp("population")
+    return folder, start(folder)
+
+
+@pytest.fixture(scope="module")
+def alone(tiny, jaxformer, tmp_path_factory):
+    """Returns the folder of the same trainings, each of them alone."""
+    folder = tmp_path_factory.mktemp("alone")
+    for name in SOUND:
+        result = jaxformer(*tiny, *CADENCE, *MEMBERS[name], f"--workdir={folder / name}")
+        assert result.code == 0, result.err
+    return folder
+
+
+def params_of(workdir, step=STEPS):
+    return {
+        path: np.frombuffer(data, np.float32)
+        for path, data in state_of(workdir, step).items()
+        if path.startswith("['params']")
+    }
+
+
+def test_both_shapes_of_batches_are_met(training, tmp_path):
+    config = training(tmp_path).config
+    _, text = prepare(config, {})
+    shapes = [batch.shape for batch in text.plan.epoch(seed=0, epoch=0)[:STEPS]]
+    assert len(set(shapes)) == 2
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_a_member_ends_as_it_would_alone(population, alone, name):
+    folder, _ = population
+    together, solo = params_of(folder / name), params_of(alone / name)
+    assert together.keys() == solo.keys()
+    for path, expected in solo.items():
+        error = np.linalg.norm(together[path] - expected) / np.linalg.norm(expected)
+        assert error <= 1e-4, path
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_its_lines_are_those_of_a_run_alone(population, alone, name):
+    folder, _ = population
+    together, solo = lines_of(folder / name), lines_of(alone / name)
+    assert [row["step"] for row in together] == [4, 6, 8, 12, 16, 18, 20]
+    for row, expected in zip(together, solo, strict=True):
+        assert row.keys() == expected.keys()
+        for field, value in expected.items():
+            assert row[field] == pytest.approx(value, rel=1e-4), field
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_its_workdir_is_that_of_a_run_alone(population, alone, name):
+    folder, _ = population
+    for known in ("config.json", "tokenizer/sentencepiece.model"):
+        assert (folder / name / known).read_bytes() == (alone / name / known).read_bytes()
+
+    def record(workdir):
+        (start,) = json.loads((workdir / "run.json").read_text(encoding="utf-8"))["starts"]
+        return [argument for argument in start.pop("argv") if "workdir" not in argument], {
+            key: start[key] for key in start if key != "time"
+        }
+
+    assert record(folder / name) == record(alone / name)
+    paths = [
+        sorted(str(path.relative_to(workdir)) for path in workdir.glob("*"))
+        + sorted(str(path.relative_to(workdir)) for path in workdir.glob("checkpoints/*/*"))
+        for workdir in (folder / name, alone / name)
+    ]
+    assert paths[0] == paths[1]
+    metas = []
+    for workdir in (folder / name, alone / name):
+        with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+            metas.append(checkpoints.read_meta(5))
+    assert metas[0].keys() == metas[1].keys()
+    assert metas[0]["data"] == metas[1]["data"]
+    assert metas[0]["tally"]["steps"] == metas[1]["tally"]["steps"] == 1
+
+
+def test_a_member_that_diverges_is_given_up_and_says_so(population):
+    folder, outcomes = population
+    assert outcomes == ["", "", "It diverged at step 2: loss or gradient was not finite."]
+    (row,) = lines_of(folder / "diverging")
+    assert (row["step"], row["diverged_at"], row["loss"]) == (2, 2, "nan")
+    assert list((folder / "diverging" / "checkpoints").iterdir()) == []
+
+
+def test_a_population_that_was_stopped_goes_on_as_if_it_had_not_been(
+    start, population, tmp_path, monkeypatch
+):
+    unbroken, _ = population
+    save = Checkpoints.save
+
+    def interrupt(self, state, **fields):
+        # One member has saved step 10 by then, and the other has not.
+        if int(state.step) == 10 and "other" in self.directory:
+            raise KeyboardInterrupt
+        save(self, state, **fields)
+
+    monkeypatch.setattr(Checkpoints, "save", interrupt)
+    with pytest.raises(KeyboardInterrupt, match="they are of steps 0 to 10 .0: none yet"):
+        start(tmp_path)
+    monkeypatch.undo()
+    assert (tmp_path / "plain" / "checkpoints" / "10").exists()
+    before = (tmp_path / "diverging" / "run.json").read_bytes()
+    assert start(tmp_path) == ["", "", "It diverged at step 2: loss or gradient was not finite."]
+    for name in SOUND:
+        assert lines_of(tmp_path / name) == lines_of(unbroken / name)
+        assert state_of(tmp_path / name, STEPS) == state_of(unbroken / name, STEPS)
+    assert lines_of(tmp_path / "diverging") == lines_of(unbroken / "diverging")
+    assert (tmp_path / "diverging" / "run.json").read_bytes() == before
+
+
+def test_a_population_that_has_ended_is_left_as_it_is(start, population, capsys):
+    folder, outcomes = population
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert start(folder) == outcomes
+    assert "Population: 0 of 3 trainings are to go on" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_member_is_evaluated_and_gone_on_with_alone(population, tiny, jaxformer, tmp_path):
+    folder, _ = population
+    shutil.copytree(folder / "plain", tmp_path / "plain")
+    result = jaxformer("evaluate", f"--workdir={tmp_path / 'plain'}")
+    assert (result.code, result.err) == (0, "")
+    more = ["--config.train.num_steps=21", f"--workdir={tmp_path / 'plain'}"]
+    result = jaxformer(*tiny, *CADENCE, *MEMBERS["plain"], *more)
+    assert (result.code, result.err) == (0, "")
+    assert "Going on from step 20 of 21." in result.out
+    assert lines_of(tmp_path / "plain")[:-1] == lines_of(folder / "plain")
+
+
+def refused(trainings, message):
+    with pytest.raises(Mistake, match=message):
+        train_population(trainings)
+    for training in trainings:
+        assert not training.workdir.exists()
+
+
+def test_what_cannot_go_together_is_refused(training, tmp_path):
+    refused([], "no training to start")
+    two = [tmp_path / "one", tmp_path / "two"]
+    refused(
+        [training(two[0]), training(two[1], "--config.model.d_ff=20")],
+        "Trainings that differ in model.d_ff cannot go together in one program",
+    )
+    refused([training(two[0]), training(two[0])], "one is the workdir of two trainings")
+
+
+def test_a_workdir_of_another_run_is_refused_and_nothing_is_written(population, training, tmp_path):
+    folder, _ = population
+    with pytest.raises(Mistake, match="holds a run with other settings: train.seed is 0 there"):
+        train_population(
+            [
+                training(tmp_path / "new"),
+                training(folder / "plain", "--config.train.seed=8"),
+            ]
+        )
+    assert not (tmp_path / "new").exists()
