@@ -74,7 +74,8 @@ def read_names(name: str) -> dict[str, Any]:
     """
     path = Path(name).expanduser()
     if not path.is_file():
-        raise Mistake(f"There is no config file {name!r}.{suggestion(path.name, _siblings(path))}")
+        near = difflib.get_close_matches(path.name, _siblings(path), n=1)
+        raise Mistake(f"There is no config file {name!r}.{_did_you_mean(near)}")
     with _faults_of(name):
         return runpy.run_path(str(path))
 
@@ -138,6 +139,10 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     # The right name in the wrong group comes before a like name.
     near = [key for key in known if "." in key and key.rpartition(".")[2] == last] or near
+    return _did_you_mean(near)
+
+
+def _did_you_mean(near: Sequence[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
