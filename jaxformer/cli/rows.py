@@ -50,24 +50,20 @@ def rows_of_files(
     scale = _choose_scale(tables, scale)
     rows = []
     for file in sorted(files, key=lambda file: names[file].get("PLACE", 0)):
-        spec_rows = {
-            f"{file}:{scale}/{label}": (label, scales[scale])
-            for label, scales in tables[file].items()
-            if scale in scales
-        }
-        if not spec_rows:
+        table = {label: scales[scale] for label, scales in tables[file].items() if scale in scales}
+        if not table:
             raise Mistake(f"No row of {file} is for scale {scale!r}. Leave the file out.")
         paper = names[file].get("PAPER", {})
         rows += [
             _row(
-                spec,
+                f"{file}:{scale}/{label}",
                 label,
                 overrides=dict(overrides),
                 # {} says, too, that the paper has no such row.
                 paper=paper.get(label) or None,
                 assignments=assignments,
             )
-            for spec, (label, overrides) in spec_rows.items()
+            for label, overrides in table.items()
         ]
     return scale, rows
 
@@ -91,9 +87,10 @@ def rows_of_product(
         values[key] = [config_lib.override(tree, [(key, text)])[key] for text in texts]
         if len(set(values[key])) < len(texts):
             raise Mistake(f"--sweep {key}={','.join(texts)} has a value twice. Leave one out.")
-    for seed in (seeds := values.pop(_SEED, [])):
-        if not settings.KINDS[_SEED].accepts(seed):
-            raise Mistake(f"{_SEED}={seed} is out of range. {_wanted(_SEED)}")
+    kind, seeds = settings.KINDS[_SEED], values.get(_SEED, [])
+    for seed in seeds:
+        if not kind.accepts(seed):
+            raise Mistake(f"{_SEED}={seed} is out of range. Set it to {kind.wanted}.")
     rows = []
     texts_of = {key: texts for key, texts in axes if key != _SEED}
     for texts in itertools.product(*texts_of.values()):
@@ -118,7 +115,7 @@ def read_axis(text: str) -> Axis:
     key, equals, values = text.partition("=")
     if not key or not equals:
         raise Mistake(f"--sweep {text!r} is not of the form KEY=VALUE,VALUE.")
-    return key, next(csv.reader([values]), [""])
+    return key, next(csv.reader([values])) or [""]
 
 
 def check_models(rows: Sequence[Row]) -> None:
@@ -221,7 +218,3 @@ def _get(tree: ConfigDict, key: str) -> Any:
     for name in key.split("."):
         place = place[name] if isinstance(place, ConfigDict) and name in place else None
     return place
-
-
-def _wanted(key: str) -> str:
-    return f"Set it to {settings.KINDS[key].wanted}."

@@ -205,11 +205,14 @@ class _Report:
         self._next_tick = now + 1.0
         for member in running:
             self.forecast.advance(member)
-        steps = ", ".join(
-            f"{member.id} at step {last_step(self._folder, member):,}/{member.num_steps:,}"
-            for member in running
-        )
-        self._progress.wait(f"{self._overall()}  {steps}")
+        places = ", ".join(f"{member.id} {self._place(member)}" for member in running)
+        self._progress.wait(f"{self._overall()}  {places}")
+
+    def _place(self, member: Member) -> str:
+        step = last_step(self._folder, member)
+        if step >= member.num_steps:
+            return "is being scored"
+        return f"at step {step:,}/{member.num_steps:,}"
 
     def _overall(self) -> str:
         failed = f", {self._failed} failed" if self._failed else ""

@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from jaxformer.cli import sweep as command
+from jaxformer.run.progress import Progress
 from jaxformer.study import local
 from jaxformer.study.local import run_local
+from jaxformer.study.manifest import read_manifest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FAKE = (sys.executable, str(ROOT / "tests" / "study" / "fake_program.py"))
@@ -265,6 +267,19 @@ def test_a_live_line_on_a_terminal(fake, rows, tmp_path, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     assert command.run([str(rows), f"--workdir={tmp_path / 's'}"]) == 0
     assert "0 of 2 finished  mine/base/seed=0 at step 0/3,500" in stream.getvalue()
+
+
+def test_a_member_that_is_trained_is_being_scored(jaxformer, rows, tmp_path):
+    assert jaxformer("sweep", str(rows), f"--workdir={tmp_path}", "--print").code == 0
+    member = read_manifest(tmp_path).members[0]
+    (tmp_path / member.workdir).mkdir(parents=True)
+    path = tmp_path / member.workdir / "metrics.jsonl"
+    stream = io.StringIO()
+    with Progress(stream, 0) as progress:
+        report = command._Report(progress, [member], [member], tmp_path)
+        for step, place in ((3499, "at step 3,499/3,500"), (3500, "is being scored")):
+            path.write_text(f'{{"step": {step}}}\n', encoding="utf-8")
+            assert report._place(member) == place
 
 
 def test_other_settings_for_a_trained_member_are_refused(jaxformer, rows, tmp_path):

@@ -74,6 +74,10 @@ MISTAKES = {
         [QUICKSTART, "--sweep=model.num_heads=1,two"],
         "model.num_heads='two' is not a whole number, which it must be.",
     ),
+    "no value": (
+        [QUICKSTART, "--sweep=model.num_heads="],
+        "model.num_heads='' is not a whole number, which it must be.",
+    ),
     "a value twice": (
         [QUICKSTART, "--sweep=train.dropout_rate=0.1,1e-1"],
         "--sweep train.dropout_rate=0.1,1e-1 has a value twice. Leave one out.",

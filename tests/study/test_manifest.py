@@ -67,7 +67,10 @@ def test_a_member_says_how_it_is_made():
     assert ROWS[2].config["train"]["seed"] == 11
 
 
-@given(st.lists(st.text(max_size=120), unique=True), st.sets(st.integers(0, 9), min_size=1))
+@given(
+    st.lists(st.text(max_size=120), unique=True, max_size=5),
+    st.sets(st.integers(0, 9), min_size=1, max_size=3),
+)
 def test_every_row_has_every_seed_in_a_folder_of_its_own(labels, seeds):
     members = expand([row("g", label) for label in labels], seeds, "w")
     assert len({member.workdir for member in members}) == len(labels) * len(seeds)
