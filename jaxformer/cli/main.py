@@ -1,8 +1,8 @@
 """`jaxformer COMMAND ...`: finds the command, imports what it needs, and answers mistakes.
 
-Exit codes: 0 done, 2 a mistake of the user's (one sentence on stderr), 130 interrupted, 141 the
-reader of stdout has gone. A fault of the program shows its traceback; with $JAXFORMER_DEBUG set, so
-does a mistake.
+Exit codes: 0 done, 1 some members of a sweep have failed (a line for each on stderr), 2 a mistake
+of the user's (one sentence on stderr), 130 interrupted, 141 the reader of stdout has gone. A fault
+of the program shows its traceback, with code 1; with $JAXFORMER_DEBUG set, so does a mistake.
 """
 
 import importlib
@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train a model, or go on where a training has stopped",
     "evaluate": "score a trained model: sacreBLEU, chrF, perplexity",
     "translate": "translate lines of text with a trained model",
+    "sweep": "train and score the rows of a table, with several seeds",
 }
 _USAGE = "\n".join(
     [

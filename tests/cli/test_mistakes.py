@@ -23,7 +23,10 @@ def one_sentence(result):
 
 
 ARGUMENTS = {
-    "no command": ([], "A command is needed: train, evaluate, translate. See jaxformer --help."),
+    "no command": (
+        [],
+        "A command is needed: train, evaluate, translate, sweep. See jaxformer --help.",
+    ),
     "unknown command": (["trian"], "Unknown command 'trian'. Did you mean 'train'?"),
     "no config": (
         ["train", "--workdir=w"],
@@ -132,6 +135,7 @@ def test_wrong_settings(tiny, jaxformer, tmp_path, override):
 
 CONFIGS = {
     "bose.py": "There is no config file '{folder}/bose.py'. Did you mean 'base.py'?",
+    "typos.py": "There is no config file '{folder}/typos.py'. Did you mean 'typo.py'?",
     "empty.py": "{folder}/empty.py has no function get_config, so it is not a config file.",
     "number.py": "get_config of {folder}/number.py returned int, expected a ConfigDict.",
     "syntax.py": "Config file {folder}/syntax.py: ",
@@ -326,7 +330,7 @@ def test_help_and_version_import_nothing_that_is_slow():
     assert "usage: jaxformer COMMAND" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "translate"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "translate", "sweep"])
 def test_every_command_has_help(jaxformer, command):
     result = jaxformer(command, "--help")
     assert (result.code, result.err) == (0, "")
