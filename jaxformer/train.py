@@ -1,6 +1,6 @@
 """The training step as a pure function: (state, batch) -> (state, metrics)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import jax
@@ -205,11 +205,17 @@ def make_eval_step(model: Transformer) -> Callable[[Params, Batch], LossSums]:
     return lambda params, batch: loss_sums(model, params, batch)
 
 
-def average(trees: Sequence[Params]) -> Params:
+def average(trees: Iterable[Params]) -> Params:
     """Returns the mean of parameter trees (section 6.1 averages the last 5 or 20 checkpoints).
+
+    One tree at a time is taken from `trees`, and only their sum is held.
 
     Raises: ValueError if there is none.
     """
-    if not trees:
+    total, count = None, 0
+    for tree in trees:
+        total = tree if total is None else jax.tree.map(jnp.add, total, tree)
+        count += 1
+    if total is None:
         raise ValueError("There is no checkpoint to average. Train until one has been saved.")
-    return jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *trees)
+    return jax.tree.map(lambda leaf: leaf / count, total)

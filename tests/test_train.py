@@ -1,6 +1,7 @@
 """The training step: one update whatever the parts, one key, and learning at all."""
 
 import functools
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -255,9 +256,27 @@ def test_a_hyperparameter_out_of_range_is_refused(name, value):
 def test_the_average_of_checkpoints_is_their_mean():
     trees = [{"a": np.float32([1, 2]), "b": {"c": np.float32([[x]])}} for x in (3, 4, 8)]
     trees[1]["a"] = np.float32([4, 8])
-    mean = average(trees)
+    mean = average(iter(trees))
     np.testing.assert_allclose(mean["a"], [2, 4])
     np.testing.assert_allclose(mean["b"]["c"], [[5]])
+
+
+def test_the_average_is_the_same_when_the_trees_come_one_by_one():
+    leaves = np.random.default_rng(0).normal(size=(5, 7, 3)).astype(np.float32)
+    seen, most = [], 0
+
+    def trees():
+        nonlocal most
+        for leaf in leaves:
+            tree = {"a": jnp.asarray(leaf)}
+            seen.append(weakref.ref(tree["a"]))
+            most = max(most, sum(one() is not None for one in seen))
+            yield tree
+            del tree
+
+    mean = average(trees())
+    np.testing.assert_array_equal(mean["a"], sum(map(jnp.asarray, leaves)) / 5)
+    assert most == 2
 
 
 def test_the_average_of_nothing_is_refused():

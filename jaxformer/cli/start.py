@@ -70,7 +70,7 @@ def train(
     with mistakes():
         _check_workdir(workdir)
         before = check_config(workdir, config, MAY_CHANGE)
-        last_step, meta = _read_meta(workdir)
+        last_step, meta, faults = _read_meta(workdir)
         if meta is not None:
             _check_schedule(workdir, before, config, last_step)
         tokenizer, text = _prepare(config, workdir, meta)
@@ -90,7 +90,9 @@ def train(
                 tally, last_kept = Tally(), 0
                 tokenizer.save(tokenizer_path(workdir))
             else:
-                state = checkpoints.restore(abstract_state)
+                for damaged, fault in faults.items():
+                    progress.say(_describe_damage(damaged, fault, checkpoints.set_aside(damaged)))
+                state = checkpoints.restore(abstract_state, last_step)
                 tally, last_kept = resume_point(meta, int(state.step))
             step = int(state.step)
             if step < training["num_steps"]:
@@ -196,13 +198,20 @@ def _check_schedule(
         )
 
 
-def _read_meta(workdir: Path) -> tuple[int, dict[str, Any] | None]:
-    """Returns the newest checkpoint's step and what it was saved with; (0, None) without one."""
+def _read_meta(workdir: Path) -> tuple[int, dict[str, Any] | None, dict[int, str]]:
+    """Returns the newest sound checkpoint's step, what it was saved with, and damaged newer ones.
+
+    Without any checkpoint: (0, None, {}).
+    """
     if not checkpoints_path(workdir).is_dir():
-        return 0, None
+        return 0, None, {}
     with Checkpoints(checkpoints_path(workdir), read_only=True) as checkpoints:
-        step = checkpoints.latest_step()
-        return (0, None) if step is None else (step, checkpoints.read_meta(step))
+        step, faults = checkpoints.newest_sound()
+        return (0, None, {}) if step is None else (step, checkpoints.read_meta(step), faults)
+
+
+def _describe_damage(step: int, fault: str, path: str) -> str:
+    return f"Checkpoint {step:,} is damaged ({fault}) and was set aside as {path}."
 
 
 def _prepare(

@@ -11,39 +11,7 @@ import pytest
 
 from jaxformer.io.checkpoint import Checkpoints
 from jaxformer.io.record import Metrics
-
-STEPS = 11
-# Every interval ends elsewhere, and the checkpoints stand between lines of metrics.
-CADENCE = [
-    "--config.train.log_every=4",
-    "--config.train.eval_every=6",
-    "--config.train.checkpoint_every=3",
-    "--config.train.accumulate=2",
-    "--config.train.dropout_rate=0.3",
-    # Several epochs.
-    "--config.data.source_tokens=900",
-    "--config.data.target_tokens=900",
-]
-
-
-@pytest.fixture(scope="module")
-def train(tiny, jaxformer):
-    """Returns the function that trains in a workdir up to a step."""
-
-    def run(workdir, num_steps=STEPS, *more):
-        return jaxformer(
-            *tiny, *CADENCE, f"--workdir={workdir}", f"--config.train.num_steps={num_steps}", *more
-        )
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def unbroken(train, tmp_path_factory):
-    """Returns the workdir of a training without a stop."""
-    workdir = tmp_path_factory.mktemp("runs") / "unbroken"
-    assert train(workdir).code == 0
-    return workdir
+from tests.cli.conftest import STEPS
 
 
 def lines_of(workdir):
