@@ -1,7 +1,6 @@
 """Starting a training, or going on with one: all that lies between the settings and the loop."""
 
 import contextlib
-import os
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxformer.cli import build
-from jaxformer.cli.mistakes import Mistake, file_mistakes, mistakes
+from jaxformer.cli.mistakes import Mistake, Stopped, describe, file_mistakes, mistakes
 from jaxformer.data.batching import Shape
 from jaxformer.data.pipeline import eval_batches, train_batches
 from jaxformer.data.tokenizer import Tokenizer
@@ -31,6 +30,7 @@ from jaxformer.run.preparation import (
 )
 from jaxformer.run.progress import Progress
 from jaxformer.run.restoring import checkpoints_path, count_parameters
+from jaxformer.run.signals import noted_signals
 from jaxformer.run.tally import Tally
 from jaxformer.run.training import Cadence, TrainStep, Validate, resume_point
 from jaxformer.run.training import train as run_loop
@@ -68,7 +68,6 @@ def train(
     enable_cache()
     training = config["train"]
     with mistakes():
-        _check_workdir(workdir)
         before = check_config(workdir, config, MAY_CHANGE)
         last_step, meta, faults = _read_meta(workdir)
         if meta is not None:
@@ -118,8 +117,9 @@ def train(
             file_mistakes(),
             _told_where_to_go_on(checkpoints),
             Metrics(workdir / "metrics.jsonl", last_kept) as metrics_file,
+            noted_signals() as noted_signal,
         ):
-            run_loop(
+            state = run_loop(
                 train_step,
                 state,
                 train_batches(text.train, text.plan, training["seed"], step),
@@ -134,35 +134,41 @@ def train(
                 progress=progress,
                 validate=_make_validate(config, model, text),
                 tally=tally,
+                should_stop=lambda: noted_signal() is not None,
                 meta={"tokenizer": tokenizer.fingerprint, "data": text.fingerprint},
             )
             checkpoints.wait()
+            step, number = int(state.step), noted_signal()
+        if step < training["num_steps"] and number is not None:
+            raise Stopped(
+                f"Stopped by {number.name} after step {step:,}, which is saved: the same command "
+                "goes on from there.",
+                number,
+            )
         progress.say(f"Trained to step {training['num_steps']:,}: {workdir}")
 
 
 @contextlib.contextmanager
 def _told_where_to_go_on(checkpoints: Checkpoints) -> Generator[None]:
-    """Gives an interruption the words that its user needs."""
+    """Gives an interruption and a full disk the words that their user needs."""
     try:
         yield
+    except BrokenPipeError:
+        raise
     except KeyboardInterrupt:
-        newest = checkpoints.latest_step()
-        raise KeyboardInterrupt(
-            "Interrupted before the first checkpoint. The same command starts from the beginning."
-            if newest is None
-            else f"Interrupted. The same command goes on from step {newest:,}, the newest "
-            f"checkpoint in {checkpoints.directory}."
-        ) from None
+        raise KeyboardInterrupt(f"Interrupted. {_where_to_go_on(checkpoints)}") from None
+    except OSError as error:
+        raise Mistake(f"{describe(error)} {_where_to_go_on(checkpoints)}") from error
 
 
-def _check_workdir(workdir: Path) -> None:
-    """Finds what mkdir and open would find only when the corpus has been prepared."""
-    path = workdir.absolute()
-    there = next(folder for folder in (path, *path.parents) if folder.exists())
-    if not there.is_dir():
-        raise Mistake(f"{there} is a file, where --workdir needs a folder. Give another --workdir.")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise Mistake(f"{there} cannot be written to. Permit it, or give another --workdir.")
+def _where_to_go_on(checkpoints: Checkpoints) -> str:
+    newest = checkpoints.latest_step()
+    if newest is None:
+        return "There is no checkpoint yet: the same command starts from the beginning."
+    return (
+        f"The same command goes on from step {newest:,}, the newest checkpoint in "
+        f"{checkpoints.directory}."
+    )
 
 
 def _check_schedule(

@@ -62,9 +62,10 @@ def train(
     progress: Progress,
     validate: Validate | None = None,
     tally: Tally | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
     meta: Mapping[str, Any] | None = None,
 ) -> TrainState:
-    """Trains up to `cadence.num_steps` and returns the last state.
+    """Trains up to `cadence.num_steps`, or to a stop, and returns the last state, which is saved.
 
     Args:
       train_step: compiled; it may donate its state.
@@ -72,11 +73,12 @@ def train(
       batches: from the step of `state` on.
       validate: parameters -> fields for the line of metrics.
       tally: of the steps since the last line, from the checkpoint that is gone on from.
+      should_stop: looked at after every step.
       meta: saved with every checkpoint, beside the tally.
 
     A line of metrics is on file before the checkpoint of its step is, so that none is missing after
-    a kill. The line at the last step may be of an incomplete interval; a run that is made longer
-    writes it anew (see `resume_point`).
+    a kill or a power cut. The line at the last step may be of an incomplete interval; a run that is
+    made longer writes it anew (see `resume_point`). A stop between two lines writes none.
     """
     since_line = tally or Tally()
     start, last = int(state.step), cadence.num_steps
@@ -106,18 +108,24 @@ def train(
     for step, (state, metrics) in zip(range(start + 1, last + 1), steps, strict=False):
         waiting.append((step, metrics, slots_of.popleft()))
         settle(_STEPS_AHEAD)
-        if not _is_stop(step, cadence, validate):
+        is_stop, is_last = _is_stop(step, cadence, validate), step == last or should_stop()
+        if not is_stop and not is_last:
             continue
         settle(0)
-        before_line = since_line
-        should_validate = validate is not None and _is_due(step, cadence.eval_every)
-        fields = validate(state.params) if validate is not None and should_validate else {}
-        is_whole = should_validate or _is_due(step, cadence.log_every)
-        if is_whole or (step == last and cadence.log_every > 0):
-            write(step, fields)
-        if step == last or _is_due(step, cadence.checkpoint_every):
-            kept = Tally() if is_whole else before_line
+        kept = since_line
+        if is_stop:
+            should_validate = validate is not None and _is_due(step, cadence.eval_every)
+            fields = validate(state.params) if validate is not None and should_validate else {}
+            is_whole = should_validate or _is_due(step, cadence.log_every)
+            if is_whole or (step == last and cadence.log_every > 0):
+                write(step, fields)
+            if is_whole:
+                kept = Tally()
+        if is_last or _is_due(step, cadence.checkpoint_every):
+            metrics_file.sync()
             checkpoints.save(state, meta={**(meta or {}), "tally": kept.to_json()})
+        if is_last:
+            break
         clock = time.perf_counter()
     return state
 

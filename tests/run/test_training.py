@@ -33,6 +33,12 @@ class Log:
     def __init__(self):
         self.events, self.rows, self.metas, self.live = [], [], {}, []
 
+    def count(self, batches, start):
+        """Notes the number of the step that each batch is for."""
+        for step, batch in enumerate(batches, start + 1):
+            self.begun = step
+            yield batch
+
     def save(self, state, meta):
         self.events.append(f"save {state.step}")
         self.metas[state.step] = meta
@@ -40,6 +46,9 @@ class Log:
     def write(self, row):
         self.events.append(f"write {row['step']}")
         self.rows.append(row)
+
+    def sync(self):
+        pass
 
     def step(self, step, metrics, slots, seconds):
         self.live.append(step)
@@ -58,18 +67,19 @@ def batches(start):
         yield {"source_BS": np.zeros((1, 3)), "target_BT": np.zeros((start, 5))}
 
 
-def run(cadence, start=0, tally=None, with_validation=True):
+def run(cadence, start=0, tally=None, with_validation=True, stop=0):
     log = Log()
     state = train(
         fake_step,
         State(start, start),
-        batches(start),
+        log.count(batches(start), start),
         cadence,
         checkpoints=log,
         metrics_file=log,
         progress=log,
         validate=log.validate if with_validation else None,
         tally=tally,
+        should_stop=lambda: log.begun == stop,
         meta={"data": "d"},
     )
     return log, state
@@ -119,6 +129,22 @@ def test_stopped_anywhere_the_lines_are_those_of_the_unbroken_run(stop):
         row.pop("seconds")
     assert rows == whole.rows
     assert rest.metas[12]["data"] == "d"
+
+
+@pytest.mark.parametrize("stop", range(1, 13))
+def test_a_wish_to_stop_saves_the_step_and_only_lines_that_are_due(stop):
+    cadence = Cadence(num_steps=12, log_every=4, eval_every=6, checkpoint_every=3)
+    whole, _ = run(cadence)
+    first, state = run(cadence, stop=stop)
+    assert state == State(stop, stop)
+    assert first.events[-1] == f"save {stop}"
+    tally, last_kept = resume_point(first.metas[stop], stop)
+    assert [row["step"] for row in first.rows if row["step"] > last_kept] == []
+    rest, _ = run(cadence, stop, tally)
+    rows = first.rows + rest.rows
+    for row in (*rows, *whole.rows):
+        row.pop("seconds")
+    assert rows == whole.rows
 
 
 def test_zero_is_never():
