@@ -12,7 +12,14 @@ import pytest
 from jaxformer.loss import cross_entropy_sums
 from jaxformer.model import EOS, PAD, Transformer, shift_right
 from jaxformer.optim import noam_rate, scale_by_paper_adam
-from jaxformer.train import Hyper, average, init_state, make_eval_step, make_train_step
+from jaxformer.train import (
+    Hyper,
+    average,
+    init_state,
+    make_eval_step,
+    make_train_step,
+    skip_not_finite,
+)
 
 MODEL = Transformer(
     vocab_size=41,
@@ -251,6 +258,37 @@ def test_a_handful_of_pairs_is_learnt_by_heart():
 def test_a_hyperparameter_out_of_range_is_refused(name, value):
     with pytest.raises(ValueError, match=f"{name}={value} .* Set it"):
         Hyper.create(**{name: value})
+
+
+@functools.cache
+def skipping_step():
+    return jax.jit(skip_not_finite(make_train_step(MODEL, OPTIMIZER, rate)))
+
+
+def test_a_step_that_is_finite_is_not_left_out():
+    before = state_with(step=3)
+    state, metrics = skipping_step()(before, BATCH)
+    assert metrics.pop("skipped") == 0
+    expected, expected_metrics = train_step()(before, BATCH)
+    assert metrics.keys() == expected_metrics.keys()
+    for got, wanted in zip(arrays(state), arrays(expected), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("what", ["parameter", "learning rate"])
+def test_a_step_that_is_not_finite_changes_only_the_step(what):
+    before = state_with(step=3)
+    if what == "parameter":
+        table = before.params["embedding"]["table"].at[7, 2].set(jnp.inf)
+        before = before.replace(params={**before.params, "embedding": {"table": table}})
+    else:
+        hyper = before.hyper.replace(learning_rate=jnp.float32(jnp.nan))
+        before = before.replace(hyper=hyper)
+    state, metrics = skipping_step()(before, BATCH)
+    assert metrics["skipped"] == 1
+    assert state.step == 4
+    for got, wanted in zip(arrays(state), arrays(before.replace(step=state.step)), strict=True):
+        np.testing.assert_array_equal(got, wanted)
 
 
 def test_the_average_of_checkpoints_is_their_mean():

@@ -30,6 +30,12 @@ class Mistake(Ending):
     code = 2
 
 
+class Diverged(Ending):
+    """Numbers that are no longer finite."""
+
+    code = 3
+
+
 class Stopped(Ending):
     """A signal that was obeyed; the shell's code for it."""
 

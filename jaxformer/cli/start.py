@@ -11,7 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxformer.cli import build
-from jaxformer.cli.mistakes import Mistake, Stopped, describe, file_mistakes, mistakes
+from jaxformer.cli.mistakes import (
+    Diverged,
+    Mistake,
+    Stopped,
+    describe,
+    file_mistakes,
+    mistakes,
+)
 from jaxformer.data.batching import Shape
 from jaxformer.data.pipeline import eval_batches, train_batches
 from jaxformer.data.tokenizer import Tokenizer
@@ -21,6 +28,7 @@ from jaxformer.model import Transformer
 from jaxformer.run.allocator import keep_freed_memory
 from jaxformer.run.compilation import enable_cache
 from jaxformer.run.evaluation import likelihood
+from jaxformer.run.finite import NotFinite, debugged
 from jaxformer.run.preparation import (
     TrainingData,
     learn_tokenizer,
@@ -34,12 +42,13 @@ from jaxformer.run.signals import noted_signals
 from jaxformer.run.tally import Tally
 from jaxformer.run.training import Cadence, TrainStep, Validate, resume_point
 from jaxformer.run.training import train as run_loop
-from jaxformer.train import Params, init_state, make_eval_step, make_train_step
+from jaxformer.train import Params, init_state, make_eval_step, make_train_step, skip_not_finite
 
 # What may change when a run is gone on with: nothing that its earlier steps depend on (some
 # schedules depend on train.num_steps; see `_check_schedule`).
 MAY_CHANGE = (
     "train.num_steps",
+    "train.not_finite",
     "train.log_every",
     "train.eval_every",
     "train.checkpoint_every",
@@ -53,7 +62,12 @@ MAY_CHANGE = (
 
 
 def train(
-    config: build.Config, workdir: Path, argv: Sequence[str], overrides: Mapping[str, Any]
+    config: build.Config,
+    workdir: Path,
+    argv: Sequence[str],
+    overrides: Mapping[str, Any],
+    *,
+    debug_nans: bool = False,
 ) -> None:
     """Trains as the settings say, in a new workdir or in one that holds the same run.
 
@@ -61,8 +75,10 @@ def train(
 
     Args:
       argv, overrides: for the record.
+      debug_nans: find the operation that makes a NaN.
 
-    Raises: Mistake for what the user can mend.
+    Raises: Mistake for what the user can mend; Stopped at a signal, after a last checkpoint;
+      Diverged at numbers that are not finite, which are in no checkpoint.
     """
     allocator = keep_freed_memory()
     enable_cache()
@@ -74,7 +90,7 @@ def train(
             _check_schedule(workdir, before, config, last_step)
         tokenizer, text = _prepare(config, workdir, meta)
         model = build.make_model(config, tokenizer.vocab_size)
-        train_step, make_state = _compilable(config, model)
+        train_step, make_state = _compilable(config, model, donate=not debug_nans)
         abstract_state = jax.eval_shape(make_state)
         for shape in text.plan.shapes:
             # A mistake that only tracing finds is found here.
@@ -112,6 +128,11 @@ def train(
             return
         if step:
             progress.say(f"Going on from step {step:,} of {training['num_steps']:,}.")
+
+        def name_batch(step: int) -> str:
+            epoch, number = text.plan.position(step - 1)
+            return f"batch {number} of epoch {epoch}, both counted from 0"
+
         progress.wait("Compiling (the next start will find the programs in the cache)")
         with (
             file_mistakes(),
@@ -120,7 +141,7 @@ def train(
             noted_signals() as noted_signal,
         ):
             state = run_loop(
-                train_step,
+                debugged(train_step, name_batch) if debug_nans else train_step,
                 state,
                 train_batches(text.train, text.plan, training["seed"], step),
                 Cadence(
@@ -134,6 +155,7 @@ def train(
                 progress=progress,
                 validate=_make_validate(config, model, text),
                 tally=tally,
+                name_batch=name_batch,
                 should_stop=lambda: noted_signal() is not None,
                 meta={"tokenizer": tokenizer.fingerprint, "data": text.fingerprint},
             )
@@ -159,6 +181,13 @@ def _told_where_to_go_on(checkpoints: Checkpoints) -> Generator[None]:
         raise KeyboardInterrupt(f"Interrupted. {_where_to_go_on(checkpoints)}") from None
     except OSError as error:
         raise Mistake(f"{describe(error)} {_where_to_go_on(checkpoints)}") from error
+    except NotFinite as error:
+        newest = checkpoints.latest_step()
+        kept = "There is no checkpoint" if newest is None else f"Checkpoint {newest:,} is kept"
+        raise Diverged(
+            f"{error}\n{kept}. Find the operation with --debug_nans, or leave such updates out "
+            "with --config.train.not_finite=skip."
+        ) from error
 
 
 def _where_to_go_on(checkpoints: Checkpoints) -> str:
@@ -249,15 +278,17 @@ def _prepare(
     return tokenizer, text
 
 
-def _compilable(config: build.Config, model: Transformer) -> tuple[TrainStep, Any]:
+def _compilable(config: build.Config, model: Transformer, *, donate: bool) -> tuple[TrainStep, Any]:
     """Returns the train step and a function that makes the first state, both under jit."""
     training = config["train"]
     optimizer, hyper = build.make_optimizer(config), build.make_hyper(config)
     train_step = make_train_step(
         model, optimizer, build.make_rate(config), accumulate=training["accumulate"]
     )
+    if training["not_finite"] == "skip":
+        train_step = skip_not_finite(train_step)
     make_state = jax.jit(lambda: init_state(model, optimizer, hyper, training["seed"]))
-    return jax.jit(train_step, donate_argnums=0), make_state
+    return jax.jit(train_step, donate_argnums=0 if donate else ()), make_state
 
 
 def _abstract_batch(shape: Shape) -> dict[str, jax.ShapeDtypeStruct]:

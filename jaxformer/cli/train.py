@@ -27,6 +27,9 @@ def run(argv: Sequence[str]) -> int:
     options.add_argument(
         "--config.GROUP.NAME", metavar="VALUE", help="override of a setting, as often as needed"
     )
+    options.add_argument(
+        "--debug_nans", action="store_true", help="find the operation that makes a NaN (slower)"
+    )
     chosen = options.read(rest)
     if not spec:
         raise Mistake("A config is needed: --config=configs/quickstart.py, for instance.")
@@ -42,5 +45,6 @@ def run(argv: Sequence[str]) -> int:
         # Imported late, so that a mistake in the settings is answered at once.
         from jaxformer.cli import start
 
-        start.train(tree.to_dict(), workdir, ["jaxformer", "train", *argv], overrides)
+        argv = ["jaxformer", "train", *argv]
+        start.train(tree.to_dict(), workdir, argv, overrides, debug_nans=chosen.debug_nans)
     return 0

@@ -10,11 +10,11 @@ import jax
 
 from jaxformer.io.checkpoint import Checkpoints
 from jaxformer.io.record import Metrics
+from jaxformer.run.finite import NotFinite, TrainStep, are_finite, describe, is_finite
 from jaxformer.run.progress import Progress
 from jaxformer.run.tally import Tally
 from jaxformer.train import Batch, Params, TrainState
 
-TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 Validate = Callable[[Params], Mapping[str, float]]
 
 # Metrics are fetched when so many later steps have been handed to the device, which is then never
@@ -63,6 +63,7 @@ def train(
     validate: Validate | None = None,
     tally: Tally | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    name_batch: Callable[[int], str] = "batch {}".format,
     meta: Mapping[str, Any] | None = None,
 ) -> TrainState:
     """Trains up to `cadence.num_steps`, or to a stop, and returns the last state, which is saved.
@@ -74,11 +75,15 @@ def train(
       validate: parameters -> fields for the line of metrics.
       tally: of the steps since the last line, from the checkpoint that is gone on from.
       should_stop: looked at after every step.
+      name_batch: step, counted from 1 -> its batch in words.
       meta: saved with every checkpoint, beside the tally.
 
     A line of metrics is on file before the checkpoint of its step is, so that none is missing after
     a kill or a power cut. The line at the last step may be of an incomplete interval; a run that is
     made longer writes it anew (see `resume_point`). A stop between two lines writes none.
+
+    Raises: NotFinite if a step's loss, gradient norm or rate is not finite and the step has not
+      left its update out. Then no state after that step has been saved, nor a line of metrics.
     """
     since_line = tally or Tally()
     start, last = int(state.step), cadence.num_steps
@@ -90,6 +95,11 @@ def train(
         while len(waiting) > steps_ahead:
             step, device_metrics, slots = waiting.popleft()
             metrics = jax.device_get(device_metrics)
+            if not are_finite(metrics):
+                told = describe(step, name_batch(step), metrics)
+                if not metrics.get("skipped"):
+                    raise NotFinite(told)
+                progress.say(f"{told} Its update was left out.")
             before, clock = clock, time.perf_counter()
             since_line.add(metrics, slots, clock - before)
             progress.step(step, metrics, slots, clock - before)
@@ -122,6 +132,8 @@ def train(
             if is_whole:
                 kept = Tally()
         if is_last or _is_due(step, cadence.checkpoint_every):
+            if not is_finite(state):
+                raise NotFinite(f"What step {step:,} ({name_batch(step)}) has made is not finite.")
             metrics_file.sync()
             checkpoints.save(state, meta={**(meta or {}), "tally": kept.to_json()})
         if is_last:
@@ -137,7 +149,7 @@ def resume_point(meta: Mapping[str, Any], step: int) -> tuple[Tally, int]:
     line of its own step can only be the last one of a run that is now made longer.
     """
     tally = Tally.from_json(meta["tally"])
-    return tally, step if tally.steps == 0 else step - 1
+    return tally, step if tally.is_empty else step - 1
 
 
 def _is_due(step: int, every: int) -> bool:

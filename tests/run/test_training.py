@@ -1,15 +1,18 @@
 """The loop: what happens at which step, in which order, and what a checkpoint remembers."""
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from flax import struct
 
+from jaxformer.run.finite import NotFinite
 from jaxformer.run.tally import Tally
 from jaxformer.run.training import Cadence, resume_point, train, training_steps
 
 
-@dataclass(frozen=True)
+@struct.dataclass
 class State:
     """Stands for a TrainState."""
 
@@ -56,6 +59,9 @@ class Log:
     def row(self, row):
         pass
 
+    def say(self, text):
+        self.events.append(text)
+
     def validate(self, params):
         self.events.append(f"validate {params:.0f}")
         return {"valid_nll": params}
@@ -67,10 +73,10 @@ def batches(start):
         yield {"source_BS": np.zeros((1, 3)), "target_BT": np.zeros((start, 5))}
 
 
-def run(cadence, start=0, tally=None, with_validation=True, stop=0):
-    log = Log()
+def run(cadence, start=0, tally=None, with_validation=True, stop=0, step=fake_step, log=None):
+    log = log or Log()
     state = train(
-        fake_step,
+        step,
         State(start, start),
         log.count(batches(start), start),
         cadence,
@@ -79,6 +85,7 @@ def run(cadence, start=0, tally=None, with_validation=True, stop=0):
         progress=log,
         validate=log.validate if with_validation else None,
         tally=tally,
+        name_batch="batch no. {}".format,
         should_stop=lambda: log.begun == stop,
         meta={"data": "d"},
     )
@@ -145,6 +152,61 @@ def test_a_wish_to_stop_saves_the_step_and_only_lines_that_are_due(stop):
     for row in (*rows, *whole.rows):
         row.pop("seconds")
     assert rows == whole.rows
+
+
+def broken_step(field, number, value=math.nan):
+    """Returns the step that gives `field` of its metrics, or the parameters, another value once."""
+
+    def step(state, batch):
+        state, metrics = fake_step(state, batch)
+        if state.step == number and field == "params":
+            return state.replace(params=value), metrics
+        return state, {**metrics, field: value} if state.step == number else metrics
+
+    return step
+
+
+@pytest.mark.parametrize("field", ["loss", "grad_norm", "learning_rate", "params"])
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+@pytest.mark.parametrize("number", [5, 6, 7, 8, 9])
+def test_nothing_after_a_step_that_is_not_finite_is_kept(field, value, number):
+    cadence = Cadence(num_steps=12, log_every=1, eval_every=4, checkpoint_every=3)
+    log = Log()
+    with pytest.raises(NotFinite) as raised:
+        run(cadence, step=broken_step(field, number, value), log=log)
+    saved = [event for event in log.events if event.startswith("save")]
+    # Before the batch's name there is the step's; parameters are looked at when they are saved.
+    if field == "params":
+        found = -(-number // 3) * 3
+        assert str(raised.value) == (
+            f"What step {found} (batch no. {found}) has made is not finite."
+        )
+    else:
+        found = number
+        assert str(raised.value).startswith(f"Step {number} (batch no. {number}) is not finite: ")
+        assert [row["step"] for row in log.rows] == list(range(1, number))
+    assert saved == [f"save {step}" for step in range(3, found, 3)]
+
+
+def test_a_step_that_was_left_out_is_said_and_in_no_mean():
+    def step(state, batch):
+        state, metrics = fake_step(state, batch)
+        is_bad = state.step in (2, 7, 8, 9)
+        return state, {**metrics, "loss": math.nan, "skipped": 1.0} if is_bad else metrics
+
+    cadence = Cadence(num_steps=9, log_every=3, eval_every=0, checkpoint_every=0)
+    log, _ = run(cadence, step=step)
+    assert log.events[0] == (
+        "Step 2 (batch no. 2) is not finite: loss nan, gradient norm 1, learning rate 0.2. Its "
+        "update was left out."
+    )
+    one, two, three = log.rows
+    assert (one["loss"], one["target_tokens"], one["skipped"]) == ((1 * 1 + 3 * 3) / 4, 4, 1)
+    assert "skipped" not in two
+    assert math.isnan(three["loss"])
+    assert math.isnan(three["grad_norm"])
+    assert three["skipped"] == 3
+    assert Tally.from_json({"skipped": 3}).is_empty is False
 
 
 def test_zero_is_never():
