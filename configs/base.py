@@ -111,6 +111,8 @@ def get_config(arg: str = "") -> ConfigDict:
     train.accumulate = 1
     # Of initial parameters, dropout and the order of the data.
     train.seed = 0
+    # At a loss or gradient that is NaN or infinite: "stop", or "skip" that update.
+    train.not_finite = "stop"
     # Steps between lines of metrics.jsonl; 0: never.
     train.log_every = 100
     # Steps between evaluations on the validation split; 0: never.

@@ -90,6 +90,7 @@ KINDS = {
     "train.label_smoothing": RATE,
     "train.accumulate": SIZE,
     "train.seed": COUNT,
+    "train.not_finite": _one_of("stop", "skip"),
     "train.log_every": COUNT,
     "train.eval_every": COUNT,
     "train.checkpoint_every": COUNT,

@@ -181,6 +181,7 @@ class Metrics:
 
     def __init__(self, path: str | os.PathLike[str], resume_step: int) -> None:
         path = pathlib.Path(path)
+        self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             before = path.read_bytes()
@@ -206,10 +207,14 @@ class Metrics:
         try:
             while rest:
                 rest = rest[os.write(self._file, rest) :]
-        except OSError:
+        except OSError as error:
             # Half a line would spoil the next one, once there is room again.
             os.ftruncate(self._file, end)
-            raise
+            raise OSError(error.errno, error.strerror, os.fspath(self._path)) from error
+
+    def sync(self) -> None:
+        """Waits until all lines have reached the disk. Raises: OSError if they cannot."""
+        os.fsync(self._file)
 
     def close(self) -> None:
         """Closes the file."""

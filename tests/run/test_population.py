@@ -49,6 +49,9 @@ class Log:
         self.events.append(f"save {state.step}")
         self.saved[int(state.step)] = float(state.params)
 
+    def sync(self):
+        pass
+
     def write(self, row):
         self.events.append(f"write {row['step']}")
         self.rows.append(row)
@@ -176,8 +179,8 @@ def test_one_that_diverges_is_given_up_and_the_others_do_not_notice(bad):
     # No checkpoint is overwritten by what is not finite.
     assert list(logs[1].saved) == [4] * (bad > 4)
     assert progress.said == [
-        f"run 1 has diverged at step {bad} (loss inf, norm of the gradient 1). It is not trained "
-        "on."
+        f"run 1 has diverged. Step {bad} (its own batch) is not finite: loss inf, gradient norm 1, "
+        f"learning rate {bad / 10:.4g}. It is not trained on."
     ]
     assert all(np.isfinite(row["loss"]) for row in progress.rows)
 
