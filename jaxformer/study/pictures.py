@@ -204,7 +204,7 @@ def _draw_curves(
     low = min(values)
     # The first steps are so far above the rest that what is to be compared would be one line.
     ends = [list(curve.values())[-1] for curve in curves.values()]
-    high = min(max(values), max(4 * statistics.median(ends), 1.5 * low))
+    high = max(1.1 * low, min(max(values), 4 * statistics.median(ends)))
     for number, (axes, (name, group)) in enumerate(zip(panels, groups.items(), strict=False)):
         handles: dict[str, Any] = {}
         for place, row in enumerate(sorted(group, key=lambda row: row.is_base)):
@@ -234,11 +234,12 @@ def _draw_curves(
 
 def _curve(row: Row) -> dict[int, float]:
     """Step -> perplexity, the mean over seeds; those that are not finished only if none is."""
-    begun = [dict(member.curve) for member in row.members if member.state == "finished"]
-    begun = begun or [dict(member.curve) for member in row.members if member.curve]
-    if not begun:
+    begun = [member for member in row.members if member.curve]
+    finished = [member for member in begun if member.state == "finished"]
+    curves = [dict(member.curve) for member in finished or begun]
+    if not curves:
         return {}
-    values = {step: [curve.get(step, math.nan) for curve in begun] for step in begun[0]}
+    values = {step: [curve.get(step, math.nan) for curve in curves] for step in curves[0]}
     return {
         step: statistics.fmean(found)
         for step, found in sorted(values.items())

@@ -1,5 +1,6 @@
 import contextlib
 import itertools
+import json
 import math
 import xml.etree.ElementTree as ElementTree
 
@@ -253,3 +254,28 @@ def test_what_cannot_be_drawn_is_left_out(tmp_path):
     assert list(draw_sweep(tmp_path, members)) == ["learning_curves"]
     assert draw_sweep(tmp_path / "new", members) == {}
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["manifest.json"]
+
+
+def test_curves_that_are_flat_are_drawn(tmp_path, figures):
+    member = make_member("g", "row", 0)
+    write_manifest(tmp_path, [member], "")
+    rows = [{"step": step, "valid_perplexity": 6.0} for step in (10, 20)]
+    path = tmp_path / member["workdir"] / "metrics.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    assert list(draw_sweep(tmp_path, [member], "")) == ["learning_curves"]
+    (axes,) = figures["learning_curves"].axes
+    assert lines_of(axes)[0][:2] == ([10, 20], [6, 6])
+
+
+def test_a_curve_is_the_mean_of_finished_seeds(tmp_path, figures):
+    members = [make_member("g", "row", seed) for seed in range(4)]
+    for member, perplexity in zip(members[:2], (4.0, 8.0), strict=True):
+        score(tmp_path, member, 30.0, perplexity)
+    # Scored, but its metrics have not been kept; and one that is still training.
+    write_scores(tmp_path, members[2])
+    write_metrics(tmp_path, members[3], 1000, 100.0)
+    draw_sweep(tmp_path, members, "")
+    (line,) = figures["learning_curves"].axes[0].lines
+    assert line.get_xdata()[-1] == STEPS
+    assert line.get_ydata()[-1] == pytest.approx(6 * (1 + 60 * math.exp(-STEPS / 350)))
