@@ -53,8 +53,7 @@ class Row:
         """Is "A" for the group `a_heads`, "base" for base, else the group's name."""
         if self.is_base:
             return BASE
-        found = re.fullmatch(r"([a-z])_\w+", self.group)
-        return found[1].upper() if found else self.group
+        return _letter(self.group) or self.group
 
     @property
     def parameters(self) -> int | None:
@@ -79,7 +78,10 @@ class Spread:
 
 
 def make_rows(members: Iterable[Member]) -> list[Row]:
-    """Sorts members into rows: a single base first, then groups and rows as they first come.
+    """Sorts members into rows: base, the groups (A), (B) and so on, then others as they come.
+
+    Base stands in its group where there are several. Rows of a group stay as they first come.
+
 
     Raises: ValueError if members of a row differ in more than their seed, or lack a setting that a
       table is made of.
@@ -92,9 +94,8 @@ def make_rows(members: Iterable[Member]) -> list[Row]:
         for group in places.values()
         for found in group.values()
     ]
-    if sum(row.is_base for row in rows) == 1:
-        rows.sort(key=lambda row: not row.is_base)
-    return rows
+    has_one_base = sum(row.is_base for row in rows) == 1
+    return sorted(rows, key=lambda row: _place(row, has_one_base))
 
 
 def base_of(row: Row, rows: Sequence[Row]) -> Row | None:
@@ -121,6 +122,19 @@ def spread(values: Mapping[int, float]) -> Spread:
     is_finite = all(map(math.isfinite, numbers))
     deviation = statistics.stdev(numbers) if is_finite and len(numbers) > 1 else None
     return Spread(sum(numbers) / len(numbers), deviation, dict(values))
+
+
+def _place(row: Row, has_one_base: bool) -> tuple[int, str]:
+    if has_one_base and row.is_base:
+        return 0, ""
+    letter = _letter(row.group)
+    return (1, letter) if letter else (2, "")
+
+
+def _letter(group: str) -> str:
+    """Returns "A" for `a_heads`, "" for what is not named so."""
+    found = re.fullmatch(r"([a-z])_\w+", group)
+    return found[1].upper() if found else ""
 
 
 def _make_row(members: Sequence[Member]) -> Row:

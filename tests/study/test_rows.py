@@ -17,18 +17,20 @@ def test_rows_are_grouped_and_sorted_whatever_the_order_of_running(tmp_path):
         make_member(group, row, seed, {"model.d_ff": size})
         for seed in (1, 0)
         for group, row, size in (
-            ("a_heads", "one", 1),
-            ("base", "base", 2),
+            ("big", "big", 5),
             ("c_size", "x", 3),
+            ("a_heads", "one", 1),
+            ("Ab", "y", 6),
+            ("base", "base", 2),
             ("a_heads", "two", 4),
         )
     ]
     rows = rows_of(tmp_path, members)
-    assert [row.label for row in rows] == ["base", "one", "two", "x"]
-    assert [row.letter for row in rows] == ["base", "A", "A", "C"]
+    assert [row.label for row in rows] == ["base", "one", "two", "x", "big", "y"]
+    assert [row.letter for row in rows] == ["base", "A", "A", "C", "big", "Ab"]
     assert all([member.seed for member in row.members] == [0, 1] for row in rows)
     assert varying(rows) == ["model.d_ff"]
-    assert [base_of(row, rows) for row in rows] == [rows[0]] * 4
+    assert [base_of(row, rows) for row in rows] == [rows[0]] * 6
 
 
 def test_every_group_may_have_its_base(tmp_path):
