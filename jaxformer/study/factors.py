@@ -10,6 +10,13 @@ from typing import Any
 
 from jaxformer.study.rows import Row, varying
 
+_SYMBOLS = {
+    "model.num_heads": "h",
+    "train.dropout_rate": "dropout",
+    "train.label_smoothing": "smoothing",
+    "train.num_steps": "steps",
+}
+
 Settings = Mapping[str, Any]
 
 
@@ -122,6 +129,23 @@ def line_names(factor: Factor, found: Sequence[Sequence[Row]]) -> list[str]:
         ", ".join(f"{key.rpartition('.')[2]}={_short(row.settings.get(key))}" for key in keys)
         for row in firsts
     ]
+
+
+def settings_name(row: Row, base: Row) -> str:
+    """What a row changes of base, by the paper's names: "h=2", "N=6", "d_model=64, d_ff=128"."""
+    settings = dict(row.settings)
+    for key in ("model.d_k", "model.d_v"):
+        if settings[key] == settings["model.d_model"] // settings["model.num_heads"]:
+            del settings[key]
+    changed = {key: value for key, value in settings.items() if value != base.settings.get(key)}
+    encoder, decoder = (changed.get(f"model.num_{half}coder_layers") for half in ("en", "de"))
+    if encoder is not None and encoder == decoder:
+        del changed["model.num_encoder_layers"], changed["model.num_decoder_layers"]
+        changed = {"N": encoder, **changed}
+    return ", ".join(
+        f"{_SYMBOLS.get(key, key.rpartition('.')[2])}={_short(value)}"
+        for key, value in changed.items()
+    )
 
 
 def points(row: Row, score: str) -> list[float]:

@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxformer.io.plot import drawable, picture, readable_ticks
-from jaxformer.study.factors import PAPERS, Factor, line_names, lines, other_factors, points
+from jaxformer.study.factors import (
+    PAPERS,
+    Factor,
+    line_names,
+    lines,
+    other_factors,
+    points,
+    settings_name,
+)
 from jaxformer.study.records import Sweep
 from jaxformer.study.rows import Row, base_of
 
@@ -79,8 +87,17 @@ def draw(sweep: Sweep, rows: Sequence[Row], folder: str | os.PathLike[str]) -> d
         longest = max(map(len, groups.values()))
         aside = 2.5 if longest > _LINES_IN_PANEL else 0.0
         size = (max(5.5, 0.8 + (3.2 + aside) * across), 1.0 + max(2.8, 0.15 * longest) * down)
+        # At a scale of its own a label such as h=4 is that of the paper's row.
+        is_papers = sweep.scale != "paper" and any(row.members[0].paper for row in rows)
+        names = {
+            id(row): settings_name(row, base)
+            if is_papers and base and not row.is_base
+            else row.label
+            for row in rows
+            for base in [base_of(row, rows)]
+        }
         with start("learning_curves", "Validation perplexity while training", size) as figure:
-            _draw_curves(figure, groups, down, across)
+            _draw_curves(figure, groups, names, down, across)
             _set_title(figure, drawn["learning_curves"], sweep)
     return drawn
 
@@ -196,7 +213,11 @@ def _groups(drawn: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def _draw_curves(
-    figure: Figure, groups: Mapping[str, Sequence[Row]], down: int, across: int
+    figure: Figure,
+    groups: Mapping[str, Sequence[Row]],
+    names: Mapping[int, str],
+    down: int,
+    across: int,
 ) -> None:
     panels = list(figure.subplots(down, across, sharey=True, squeeze=False).flat)
     curves = {id(row): _curve(row) for group in groups.values() for row in group}
@@ -212,7 +233,7 @@ def _draw_curves(
             style: dict[str, Any] = {**_style(place), "marker": "", "linewidth": 1.4}
             if row.is_base:
                 style = {"color": _BLACK, "linewidth": 2.2, "zorder": 1.9}
-            (handles[row.label],) = axes.plot(list(curve), list(curve.values()), **style)
+            (handles[names[id(row)]],) = axes.plot(list(curve), list(curve.values()), **style)
         axes.set_yscale("log")
         readable_ticks(axes.yaxis, low, high)
         axes.set_ylim(low * (low / high) ** 0.05, high)

@@ -166,6 +166,8 @@ def _settings(member: Member) -> dict[str, Any]:
                 f"{member.id} has {key}={flat.get(key)!r} in the manifest, expected a number. Make "
                 "the manifest again."
             )
+    # Last, for they may follow from the others.
     for key in ("model.d_k", "model.d_v"):
-        flat[key] = flat[key] or flat["model.d_model"] // max(1, flat["model.num_heads"])
+        width = flat.pop(key)
+        flat[key] = width or flat["model.d_model"] // max(1, flat["model.num_heads"])
     return flat

@@ -62,7 +62,14 @@ def summarise(
     is_papers = any(row.members[0].paper for row in rows)
     columns = _columns(rows, is_papers)
     unfinished = [
-        {"id": member.id, "state": member.state, "why": member.why}
+        {
+            "id": member.id,
+            "group": member.group,
+            "label": member.row,
+            "seed": member.seed,
+            "state": member.state,
+            "why": member.why,
+        }
         for row in rows
         for member in row.members
         if member.state != "finished"
@@ -161,9 +168,10 @@ def _notes(
         notes.extend(_notes_of_test(comparisons))
     if is_papers and sweep.scale != "paper":
         notes.append(
-            "The paper's figures are those of its Table 3 (English-German, newstest2013) for the "
-            "row that this one stands for. Corpus, sizes and steps are others here: compare the "
-            "order of rows, not the figures."
+            "Labels and the paper's figures are those of its Table 3 (English-German, "
+            "newstest2013); the settings are those that stand for them at this scale. Corpus, "
+            "sizes and steps are others than the paper's: compare the order of rows, not the "
+            "figures."
         )
     return notes
 

@@ -222,7 +222,15 @@ def _pad(cell: str, width: int, right: bool) -> str:
 
 
 def _unfinished(report: Report) -> list[str]:
-    return [f"{member['id']}: {member['why']}" for member in report["unfinished"]]
+    """One text for the seeds of a row that stand at the same place."""
+    seeds: dict[tuple[str, str, str], list[str]] = {}
+    for member in report["unfinished"]:
+        place = member["group"], member["label"], member["why"]
+        seeds.setdefault(place, []).append(str(member["seed"]))
+    return [
+        f"{group}/{label}, {'seed' if len(found) == 1 else 'seeds'} {', '.join(found)}: {why}"
+        for (group, label, why), found in seeds.items()
+    ]
 
 
 def _label(row: Report) -> str:

@@ -1,6 +1,7 @@
 """report: from a sweep's folder to its files, on the command line."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -68,9 +69,8 @@ def test_a_report_is_printed_and_written(make_sweep, jaxformer):
     assert two["comparison"]["p"] == two["comparison"]["p_values"]["0"] > 0
     assert two["comparison"]["bleu_difference"]["mean"] < 0
     assert (one["state"], one["comparison"]) == ("missing", None)
-    assert report["unfinished"] == [
-        {"id": "mine/h=1/seed=0", "state": "missing", "why": "not started"}
-    ]
+    (missing,) = report["unfinished"]
+    assert (missing["id"], missing["why"]) == ("mine/h=1/seed=0", "not started")
 
 
 def test_without_the_corpus_only_the_test_is_missing(make_sweep, jaxformer, tmp_path):
@@ -90,6 +90,26 @@ def test_settings_that_this_version_does_not_know_are_no_obstacle(make_sweep, ja
     result = jaxformer("report", make_sweep(novelty=1))
     assert result.code == 0
     assert "p was not computed: Unknown setting 'data.novelty'." in result.out
+
+
+def test_what_train_and_evaluate_leave_is_read(trained, jaxformer, tmp_path):
+    member = make_member("g", "base", 0)
+    shutil.copytree(trained[0], tmp_path / member["workdir"])
+    member["config"] = json.loads((trained[0] / "config.json").read_text(encoding="utf-8"))
+    write_manifest(tmp_path, [member], scale="")
+    result = jaxformer("report", tmp_path)
+    assert (result.code, result.err) == (0, "")
+    assert "- g/base, seed 0: trained, not scored" in result.out
+
+    evaluated = jaxformer("evaluate", f"--workdir={tmp_path / member['workdir']}", "--split=valid")
+    assert evaluated.code == 0
+    jaxformer("report", tmp_path)
+    (row,) = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["rows"]
+    assert row["state"] == "finished"
+    assert f"sacreBLEU   {row['bleu']['mean']:.2f} " in evaluated.out
+    assert f"perplexity  {row['perplexity']['mean']:.3f} " in evaluated.out
+    assert f"Model: {row['parameters']:,} parameters" in trained[1].out
+    assert (tmp_path / "learning_curves.png").is_file()
 
 
 MISTAKES = {

@@ -1,6 +1,6 @@
 import pytest
 
-from jaxformer.study.factors import PAPERS, line_names, lines, other_factors
+from jaxformer.study.factors import PAPERS, line_names, lines, other_factors, settings_name
 from jaxformer.study.records import read_sweep
 from jaxformer.study.rows import make_rows
 from tests.study.sweeps import make_member, write_manifest, write_scores
@@ -68,6 +68,29 @@ def test_without_base_there_is_a_line_for_each_choice_of_the_rest(tmp_path):
     assert (rate.name, rate.label) == ("optimizer_learning_rate", "optimizer.learning_rate")
     # The widths of heads follow from their number, and are not said.
     assert line_names(rate, lines(rate, rows)) == ["num_heads=2", "num_heads=1"]
+
+
+def test_settings_have_the_papers_names(tmp_path):
+    layers = {f"model.num_{half}coder_layers": 6 for half in ("en", "de")}
+    rows = rows_of(
+        tmp_path,
+        {
+            "base": {},
+            "a": {"model.num_heads": 2},
+            "b": {"model.d_k": 8},
+            "c": {**layers, "train.dropout_rate": 0.0},
+            "d": {"model.num_encoder_layers": 5, "model.d_model": 64},
+            "e": {"model.positions": "my.module:Learned", "train.num_steps": 500},
+        },
+    )
+    assert [settings_name(row, rows[0]) for row in rows] == [
+        "",
+        "h=2",
+        "d_k=8",
+        "N=6, dropout=0",
+        "d_model=64, num_encoder_layers=5",
+        "positions=Learned, steps=500",
+    ]
 
 
 def test_what_is_no_number_is_no_factor(tmp_path):

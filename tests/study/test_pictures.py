@@ -12,6 +12,7 @@ from jaxformer.study.pictures import draw
 from jaxformer.study.records import read_sweep
 from jaxformer.study.rows import make_rows
 from tests.study.sweeps import (
+    PAPER_BASE,
     STEPS,
     make_member,
     write_manifest,
@@ -59,8 +60,8 @@ def table3(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "table3"
     rows = [
         ("base", "base", {}, 30.0, 2.0),
-        ("a_heads", "h=1", {"model.num_heads": 1}, 28.0, 2.0),
-        ("a_heads", "h=16", {"model.num_heads": 16}, 29.0, 2.0),
+        ("a_heads", "h=4", {"model.num_heads": 1}, 28.0, 2.0),
+        ("a_heads", "h=32", {"model.num_heads": 16}, 29.0, 2.0),
         ("b_key_size", "d_k=8", {"model.d_k": 8}, 29.5, 1.5),
         ("d_regularisation", "dropout=0", {"train.dropout_rate": 0.0}, 27.0, 2.0),
         ("big", "big", {"model.d_model": 256, "train.num_steps": 2 * STEPS}, 32.0, 7.0),
@@ -68,7 +69,7 @@ def table3(tmp_path_factory):
     members = []
     for group, row, overrides, bleu, millions in rows:
         for seed in (0, 1):
-            members.append(make_member(group, row, seed, overrides))
+            members.append(make_member(group, row, seed, overrides, PAPER_BASE))
             if (row, seed) != ("big", 1):
                 found = bleu + seed, 36 / bleu * 5 + 0.1 * seed
                 score(folder, members[-1], *found, parameters=int(millions * 1e6))
@@ -155,6 +156,7 @@ def test_learning_curves_have_a_panel_a_group_with_base_in_each(table3):
     names = ["(A) heads", "(B) key size", "(D) regularisation", "big"]
     assert [axes.get_title() for axes in panels] == names
     assert [len(axes.lines) for axes in panels] == [3, 2, 2, 2]
+    # Their labels are those of the paper's rows, which had other heads.
     assert legend_of(panels[0]) == ["h=1", "h=16", "base"]
     for axes in panels:
         base = axes.lines[-1]

@@ -87,9 +87,8 @@ MARKDOWN = r"""
 MISSING = """
 Missing or unfinished, and in no figure:
 
-- c_size/N=6/seed=0: not started
-- c_size/N=6/seed=1: not started
-- e_positions/learned/seed=0: at step 1,000 of 3,000
+- c_size/N=6, seeds 0, 1: not started
+- e_positions/learned, seed 0: at step 1,000 of 3,000
 
 ![of heads](heads.svg)
 """
@@ -125,7 +124,7 @@ def test_latex(report):
     text = latex(report)
     assert text.startswith(LATEX.lstrip())
     assert r"\footnotesize p was not computed: the data is 100\% away.\par}" in text
-    assert "N=6/seed=0: not started; " in text
+    assert "N=6, seeds 0, 1: not started; " in text
     assert text.count("{") == text.count("}")
 
 
