@@ -225,12 +225,15 @@ def _draw_curves(
     low = min(values)
     # The first steps are so far above the rest that what is to be compared would be one line.
     ends = [list(curve.values())[-1] for curve in curves.values()]
-    high = max(1.1 * low, min(max(values), 4 * statistics.median(ends)))
+    high = max(1.1 * low, min(max(values), 2.5 * statistics.median(ends)))
     for number, (axes, (name, group)) in enumerate(zip(panels, groups.items(), strict=False)):
         handles: dict[str, Any] = {}
         for place, row in enumerate(sorted(group, key=lambda row: row.is_base)):
             curve = curves[id(row)]
-            style: dict[str, Any] = {**_style(place), "marker": "", "linewidth": 1.4}
+            every = math.ceil(len(curve) / 5)
+            style: dict[str, Any] = {**_style(place), "linewidth": 1.2, "markersize": 3.5}
+            # Not all at one step, where they would hide each other.
+            style["markevery"] = (len(curve) - 1 - place % every) % every, every
             if row.is_base:
                 style = {"color": _BLACK, "linewidth": 2.2, "zorder": 1.9}
             (handles[names[id(row)]],) = axes.plot(list(curve), list(curve.values()), **style)
