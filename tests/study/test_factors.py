@@ -31,12 +31,14 @@ TABLE3 = {
     "dropout=0": {"train.dropout_rate": 0.0},
     "d_model=64": {"model.d_model": 64},
     "diverged": {"train.dropout_rate": 0.5},
+    "narrow h=2": {"model.d_model": 64, "model.num_heads": 2},
     "big": {"model.num_heads": 16, "train.dropout_rate": 0.1},
 }
 
 
 def test_lines_of_the_papers_rows_go_through_base(tmp_path):
     rows = rows_of(tmp_path, TABLE3, unscored=["h=8"])
+    # Narrow models differ in their heads only, and are left out since base is none of them.
     assert labels(HEADS, rows) == [["h=1", "base"]]
     assert labels(KEY_SIZE, rows) == [["d_k=8", "d_k=16", "base"]]
     assert labels(DROPOUT, rows) == [["dropout=0", "base"]]

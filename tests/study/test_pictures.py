@@ -237,13 +237,17 @@ def test_a_sweep_without_base_has_a_line_for_each_choice(tmp_path, figures):
 
 
 def test_many_rows_have_their_legend_beside_the_panel(tmp_path, figures):
-    members = [make_member("g", f"d_ff={n}", 0, {"model.d_ff": n}) for n in range(1, 31)]
+    members = [
+        make_member("g", f"{n} feed-forward units in every layer", 0, {"model.d_ff": n})
+        for n in range(1, 31)
+    ]
     for member in members:
         write_metrics(tmp_path, member, 1000, 6.0)
     draw_sweep(tmp_path, members, scale="")
     (axes,) = figures["learning_curves"].axes
     legend, panel = axes.get_legend().get_window_extent(), axes.get_window_extent()
     assert legend.x0 >= panel.x1
+    assert panel.width > 3 * axes.figure.dpi
     assert (legend.y0, legend.x1) >= (0, 0)
     assert legend.x1 <= figures["learning_curves"].bbox.x1
     styles = {(line.get_color(), str(line._unscaled_dash_pattern)) for line in axes.lines}

@@ -144,6 +144,14 @@ e_positions,E,learned,partly,4,128,256,4,32,32,0.3,0.1,jaxformer.model.positions
 """
 
 
+def test_latex_names_a_group_once(tmp_path):
+    rows = [(group, str(n), {"model.d_ff": n}, PAPER_BASE) for n, group in enumerate(("a_x",) * 2)]
+    report = make_report(tmp_path, [*rows, ("big", "big", {}, None)], {}, {})
+    found = [line for line in latex(report).splitlines() if line.endswith(r"\\{}")]
+    assert [line.split(" & ")[:2] for line in found] == [["(A)", "0"], ["", "1"], ["big", ""]]
+    assert latex(report).count("midrule") == 2
+
+
 def test_csv_has_every_cell(report):
     assert comma_separated(report) == CSV.lstrip()
     rows = list(csv.DictReader(io.StringIO(comma_separated(report))))
