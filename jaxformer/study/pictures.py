@@ -59,9 +59,9 @@ _RING: dict[str, Any] = {
 def draw(sweep: Sweep, rows: Sequence[Row], folder: str | os.PathLike[str]) -> dict[str, str]:
     """Draws what there is to draw, as folder/<name>.png and folder/<name>.svg.
 
-    Scores against heads, key size, dropout and parameters; in an ad-hoc sweep also against any
-    other number that varies; and learning curves. A picture that would have fewer than two places
-    on its axis is left out.
+    Scores against heads, key size, dropout and parameters; without the paper's figures also against
+    any other number that varies; and learning curves. A picture that would have fewer than two
+    places on its axis is left out.
 
     Returns: name -> what the picture shows.
     """
@@ -71,7 +71,8 @@ def draw(sweep: Sweep, rows: Sequence[Row], folder: str | os.PathLike[str]) -> d
         drawn[name] = about
         return picture(*size, *(Path(folder) / f"{name}.{kind}" for kind in ("png", "svg")))
 
-    for factor in (*PAPERS, *([] if sweep.scale else other_factors(rows))):
+    has_figures = any(row.members[0].paper for row in rows)
+    for factor in (*PAPERS, *([] if has_figures else other_factors(rows))):
         if found := lines(factor, rows):
             with start(factor.name, f"BLEU and perplexity against {factor.about}") as figure:
                 _draw_factor(figure, factor, found)
@@ -88,7 +89,7 @@ def draw(sweep: Sweep, rows: Sequence[Row], folder: str | os.PathLike[str]) -> d
         aside = 2.5 if longest > _LINES_IN_PANEL else 0.0
         size = (max(5.5, 0.8 + (3.2 + aside) * across), 1.0 + max(2.8, 0.15 * longest) * down)
         # At a scale of its own a label such as h=4 is that of the paper's row.
-        is_papers = sweep.scale != "paper" and any(row.members[0].paper for row in rows)
+        is_papers = sweep.scale != "paper" and has_figures
         names = {
             id(row): settings_name(row, base)
             if is_papers and base and not row.is_base

@@ -226,7 +226,7 @@ def test_a_sweep_without_base_has_a_line_for_each_choice(tmp_path, figures):
     ]
     for number, member in enumerate(members):
         score(tmp_path, member, 20.0 + number, [6.0, "inf", 1e9, 7.0][number])
-    drawn = draw_sweep(tmp_path, members, scale="")
+    drawn = draw_sweep(tmp_path, members, scale="mine")
     assert list(drawn) == ["heads", "optimizer_learning_rate", "learning_curves"]
     bleu, perplexity = figures["heads"].axes
     assert [line[:2] for line in lines_of(bleu)] == [([1, 2], [20, 22]), ([1, 2], [21, 23])]
