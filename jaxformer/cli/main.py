@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "score a trained model: sacreBLEU, chrF, perplexity",
     "translate": "translate lines of text with a trained model",
     "sweep": "train and score the rows of a table, with several seeds",
+    "report": "show what a sweep has found: tables, a test, pictures",
 }
 _USAGE = "\n".join(
     [

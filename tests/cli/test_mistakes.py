@@ -25,7 +25,7 @@ def one_sentence(result):
 ARGUMENTS = {
     "no command": (
         [],
-        "A command is needed: train, evaluate, translate, sweep. See jaxformer --help.",
+        "A command is needed: train, evaluate, translate, sweep, report. See jaxformer --help.",
     ),
     "unknown command": (["trian"], "Unknown command 'trian'. Did you mean 'train'?"),
     "no config": (
