@@ -87,9 +87,11 @@ def get_config(arg: str = "") -> ConfigDict:
     data.valid_target = ""
     data.test_source = ""
     data.test_target = ""
-    # Word pieces shared by source and target, special ones and 256 bytes included (5.1).
+    # Word pieces shared by source and target, special ones and 256 bytes included (5.1); for
+    # moses_bpe the merges that they come from.
     data.vocab_size = 37_000
-    # bpe as in 5.1, unigram, word or char.
+    # SentencePiece's bpe (5.1), unigram, word or char, of text as it is; or moses_bpe, merges of
+    # Moses's tokens in small letters, for comparison with published results.
     data.vocab_type = "bpe"
     # Tokens; training pairs with a longer side are counted, reported and left out, and longer
     # sentences are translated in pieces.
@@ -109,6 +111,8 @@ def get_config(arg: str = "") -> ConfigDict:
     train.accumulate = 1
     # Of initial parameters, dropout and the order of the data.
     train.seed = 0
+    # At a loss or gradient that is NaN or infinite: "stop", or "skip" that update.
+    train.not_finite = "stop"
     # Steps between lines of metrics.jsonl; 0: never.
     train.log_every = 100
     # Steps between evaluations on the validation split; 0: never.

@@ -16,12 +16,11 @@ import numpy as np
 from jaxformer.cli import build
 from jaxformer.cli.mistakes import Mistake, mistakes
 from jaxformer.cli.trained import read_settings
+from jaxformer.cli.translator import open_trained
 from jaxformer.io.plot import plot_attention, plot_loss
 from jaxformer.io.record import read_metrics
 from jaxformer.io.score import score
 from jaxformer.model import attention_weights
-from jaxformer.run.compilation import enable_cache
-from jaxformer.run.restoring import restore
 
 NUM_EXAMPLES = 10
 # Of the sentence whose attention is drawn: more labels could not be read.
@@ -48,7 +47,6 @@ def show(workdir: Path, split: str) -> None:
 
     Raises: ValueError or OSError if the run is not there, not scored, or not readable.
     """
-    enable_cache()
     config = read_settings(str(workdir), [])
     pairs = list(build.make_corpus(config, [split]).pairs(split))
     path = workdir / "translations" / f"{split}.txt"
@@ -82,23 +80,20 @@ def draw_attention(
     workdir: Path, config: build.Config, sources: list[str], translations: list[str], path: Path
 ) -> None:
     """Draws how the last decoder layer looks at the source while it writes one translation."""
-    trained = restore(
-        workdir,
-        lambda vocab_size: build.make_model(config, vocab_size),
-        config["decode"]["average"],
-    )
+    trained = open_trained(config, workdir)
     tokenizer = trained.tokenizer
     lengths = [
         max(len(source), len(target))
         for source, target in zip(
-            tokenizer.encode(sources), tokenizer.encode(translations), strict=True
+            tokenizer.encode(sources), tokenizer.encode(translations, "target"), strict=True
         )
     ]
     # The longest one that can be read, or the shortest of all.
     fitting = [length if length <= MOST_PIECES else -length for length in lengths]
     number = int(np.argmax(fitting))
     source_1S, target_1T = (
-        tokenizer.encode([lines[number]])[0][None] for lines in (sources, translations)
+        tokenizer.encode([lines[number]], side)[0][None]
+        for side, lines in (("source", sources), ("target", translations))
     )
     weights = attention_weights(
         trained.model, trained.params, jnp.asarray(source_1S), jnp.asarray(target_1T)

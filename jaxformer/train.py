@@ -1,6 +1,6 @@
 """The training step as a pure function: (state, batch) -> (state, metrics)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import jax
@@ -204,16 +204,48 @@ def make_train_step(
     return train_step
 
 
+def skip_not_finite(
+    train_step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]],
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """Returns the step that leaves out an update whose loss, gradient or rate is not finite.
+
+    Parameters and optimiser then stay as they were; the step counts, so that the next one has
+    another batch. Its metrics have `skipped` too, 1 for such a step and 0 for any other.
+    """
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        new, metrics = train_step(state, batch)
+        parts = (metrics["loss"], metrics["grad_norm"], metrics["learning_rate"])
+        is_finite = jnp.isfinite(jnp.stack(parts)).all()
+
+        def choose(after: Any, before: Any) -> Any:
+            return jax.tree.map(lambda *leaves: jnp.where(is_finite, *leaves), after, before)
+
+        new = new.replace(
+            params=choose(new.params, state.params),
+            opt_state=choose(new.opt_state, state.opt_state),
+        )
+        return new, {**metrics, "skipped": 1.0 - is_finite}
+
+    return step
+
+
 def make_eval_step(model: Transformer) -> Callable[[Params, Batch], LossSums]:
     """Returns eval_step(params, batch) -> unsmoothed sums, without dropout."""
     return lambda params, batch: loss_sums(model, params, batch)
 
 
-def average(trees: Sequence[Params]) -> Params:
+def average(trees: Iterable[Params]) -> Params:
     """Returns the mean of parameter trees (section 6.1 averages the last 5 or 20 checkpoints).
+
+    One tree at a time is taken from `trees`, and only their sum is held.
 
     Raises: ValueError if there is none.
     """
-    if not trees:
+    total, count = None, 0
+    for tree in trees:
+        total = tree if total is None else jax.tree.map(jnp.add, total, tree)
+        count += 1
+    if total is None:
         raise ValueError("There is no checkpoint to average. Train until one has been saved.")
-    return jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *trees)
+    return jax.tree.map(lambda leaf: leaf / count, total)

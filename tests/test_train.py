@@ -1,6 +1,7 @@
 """The training step: one update whatever the parts, one key, and learning at all."""
 
 import functools
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,14 @@ import pytest
 from jaxformer.loss import cross_entropy_sums
 from jaxformer.model import EOS, PAD, Transformer, shift_right
 from jaxformer.optim import noam_rate, scale_by_paper_adam
-from jaxformer.train import Hyper, average, init_state, make_eval_step, make_train_step
+from jaxformer.train import (
+    Hyper,
+    average,
+    init_state,
+    make_eval_step,
+    make_train_step,
+    skip_not_finite,
+)
 
 MODEL = Transformer(
     vocab_size=41,
@@ -252,12 +260,61 @@ def test_a_hyperparameter_out_of_range_is_refused(name, value):
         Hyper.create(**{name: value})
 
 
+@functools.cache
+def skipping_step():
+    return jax.jit(skip_not_finite(make_train_step(MODEL, OPTIMIZER, rate)))
+
+
+def test_a_step_that_is_finite_is_not_left_out():
+    before = state_with(step=3)
+    state, metrics = skipping_step()(before, BATCH)
+    assert metrics.pop("skipped") == 0
+    expected, expected_metrics = train_step()(before, BATCH)
+    assert metrics.keys() == expected_metrics.keys()
+    for got, wanted in zip(arrays(state), arrays(expected), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("what", ["parameter", "learning rate"])
+def test_a_step_that_is_not_finite_changes_only_the_step(what):
+    before = state_with(step=3)
+    if what == "parameter":
+        table = before.params["embedding"]["table"].at[7, 2].set(jnp.inf)
+        before = before.replace(params={**before.params, "embedding": {"table": table}})
+    else:
+        hyper = before.hyper.replace(learning_rate=jnp.float32(jnp.nan))
+        before = before.replace(hyper=hyper)
+    state, metrics = skipping_step()(before, BATCH)
+    assert metrics["skipped"] == 1
+    assert state.step == 4
+    for got, wanted in zip(arrays(state), arrays(before.replace(step=state.step)), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
 def test_the_average_of_checkpoints_is_their_mean():
     trees = [{"a": np.float32([1, 2]), "b": {"c": np.float32([[x]])}} for x in (3, 4, 8)]
     trees[1]["a"] = np.float32([4, 8])
-    mean = average(trees)
+    mean = average(iter(trees))
     np.testing.assert_allclose(mean["a"], [2, 4])
     np.testing.assert_allclose(mean["b"]["c"], [[5]])
+
+
+def test_the_average_is_the_same_when_the_trees_come_one_by_one():
+    leaves = np.random.default_rng(0).normal(size=(5, 7, 3)).astype(np.float32)
+    seen, most = [], 0
+
+    def trees():
+        nonlocal most
+        for leaf in leaves:
+            tree = {"a": jnp.asarray(leaf)}
+            seen.append(weakref.ref(tree["a"]))
+            most = max(most, sum(one() is not None for one in seen))
+            yield tree
+            del tree
+
+    mean = average(trees())
+    np.testing.assert_array_equal(mean["a"], sum(map(jnp.asarray, leaves)) / 5)
+    assert most == 2
 
 
 def test_the_average_of_nothing_is_refused():

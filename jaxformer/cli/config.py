@@ -4,9 +4,10 @@ A config file is Python with a function `get_config(arg="") -> ConfigDict`, so r
 code; a workdir's config.json is only data.
 """
 
+import contextlib
 import difflib
 import runpy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,25 +55,40 @@ def load(spec: str) -> ConfigDict:
     Raises: Mistake if there is no such file, it fails, or it does not take the argument.
     """
     name, colon, argument = (spec, "", "") if Path(spec).is_file() else spec.partition(":")
-    path = Path(name).expanduser()
-    if not path.is_file():
-        raise Mistake(f"There is no config file {name!r}.{suggestion(path.name, _siblings(path))}")
-    try:
-        get_config = runpy.run_path(str(path)).get("get_config")
-        if get_config is None:
-            raise Mistake(f"{name} has no function get_config, so it is not a config file.")
+    get_config = read_names(name).get("get_config")
+    if get_config is None:
+        raise Mistake(f"{name} has no function get_config, so it is not a config file.")
+    with _faults_of(name):
         config = get_config(argument) if colon else get_config()
-    except Mistake:
-        raise
-    except Exception as error:
-        # A ValueError says what is wrong; of others, such as KeyError, the name says the most.
-        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
-        raise Mistake(f"Config file {name}: {kind}{' '.join(str(error).split())}") from error
     if not isinstance(config, ConfigDict):
         raise Mistake(
             f"get_config of {name} returned {type(config).__name__}, expected a ConfigDict."
         )
     return config.lock()
+
+
+def read_names(name: str) -> dict[str, Any]:
+    """Runs a config file and returns what it defines.
+
+    Raises: Mistake if there is no such file, or it fails.
+    """
+    path = Path(name).expanduser()
+    if not path.is_file():
+        near = difflib.get_close_matches(path.name, _siblings(path), n=1)
+        raise Mistake(f"There is no config file {name!r}.{_did_you_mean(near)}")
+    with _faults_of(name):
+        return runpy.run_path(str(path))
+
+
+@contextlib.contextmanager
+def _faults_of(name: str) -> Generator[None]:
+    """Turns whatever a config file's code raises into a Mistake."""
+    try:
+        yield
+    except Exception as error:
+        # A ValueError says what is wrong; of others, such as KeyError, the name says the most.
+        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        raise Mistake(f"Config file {name}: {kind}{' '.join(str(error).split())}") from error
 
 
 def override(config: ConfigDict, assignments: Iterable[Assignment]) -> dict[str, Any]:
@@ -123,6 +139,10 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     # The right name in the wrong group comes before a like name.
     near = [key for key in known if "." in key and key.rpartition(".")[2] == last] or near
+    return _did_you_mean(near)
+
+
+def _did_you_mean(near: Sequence[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 

@@ -1,5 +1,6 @@
 """`jaxformer evaluate`: translates a split and scores it."""
 
+import dataclasses
 import sys
 import time
 from collections.abc import Sequence
@@ -21,38 +22,39 @@ def run(argv: Sequence[str]) -> int:
     options.add_argument(
         "--split", help="train, valid or test (default: test; valid if the corpus has no test)"
     )
+    options.add_argument(
+        "--protocol",
+        help="also BLEU as published results count it: multi_bleu_lc (tokens, small letters) or "
+        "paper (tokens, German compounds split)",
+    )
     chosen, config = read(options, argv)
-    _evaluate(config, Path(chosen.workdir), chosen.split)
+    _evaluate(config, Path(chosen.workdir), chosen.split, chosen.protocol)
     return 0
 
 
-def _evaluate(config: dict, workdir: Path, wanted: str | None) -> None:
+def _evaluate(config: dict, workdir: Path, wanted: str | None, protocol: str | None) -> None:
     # Imported late, so that a mistake in the arguments is answered at once.
     import jax
 
     from jaxformer.cli import build
+    from jaxformer.cli.translator import open_trained, open_translate
     from jaxformer.data.encoded import encode_pairs
     from jaxformer.data.pipeline import eval_batches
+    from jaxformer.io.protocol import check_protocol, protocol_score
     from jaxformer.io.score import score
-    from jaxformer.run.allocator import keep_freed_memory
-    from jaxformer.run.compilation import enable_cache
     from jaxformer.run.evaluation import likelihood, write_evaluation
     from jaxformer.run.progress import duration
-    from jaxformer.run.restoring import restore
-    from jaxformer.run.translation import make_translate
+    from jaxformer.run.restoring import count_parameters
     from jaxformer.train import make_eval_step
 
-    keep_freed_memory()
-    enable_cache()
     start = time.monotonic()
-    decode = config["decode"]
+    decode, language = config["decode"], config["data"]["target"]
     with mistakes():
+        if protocol:
+            check_protocol(protocol, language)
         split = wanted or _default_split(config)
         pairs = list(build.make_corpus(config, [split]).pairs(split))
-        trained = restore(
-            workdir, lambda vocab_size: build.make_model(config, vocab_size), decode["average"]
-        )
-        encoded = encode_pairs(pairs, trained.tokenizer)
+    trained = open_trained(config, workdir)
 
     def report(done: int, total: int) -> None:
         if sys.stderr.isatty():
@@ -60,28 +62,25 @@ def _evaluate(config: dict, workdir: Path, wanted: str | None) -> None:
             print(f"\r{done:,} of {total:,} sentences", end=end, file=sys.stderr, flush=True)
 
     with mistakes():
+        encoded = encode_pairs(pairs, trained.tokenizer)
         found = likelihood(
             jax.jit(make_eval_step(trained.model)),
             trained.params,
             eval_batches(encoded, config["data"]["target_tokens"]),
         )
-    translate = make_translate(
-        trained.model,
-        trained.tokenizer,
-        num_beams=decode["num_beams"],
-        alpha=decode["alpha"],
-        extra_length=decode["extra_length"],
-        longest=config["data"]["max_length"],
-        batch_tokens=decode["batch_tokens"],
-        report=report,
-    )
+    translate = open_translate(config, trained, report)
     before = time.monotonic()
     translations = translate(trained.params, [source for source, _ in pairs])
     translating = time.monotonic() - before
+    references = [target for _, target in pairs]
     with mistakes():
-        scores = score(translations, [target for _, target in pairs])
+        scores = score(translations, references)
+        published = (
+            protocol_score(translations, references, protocol, language) if protocol else None
+        )
     details = {
         "checkpoints": trained.steps,
+        "parameters": count_parameters(trained.model),
         "num_beams": decode["num_beams"],
         "alpha": decode["alpha"],
         "extra_length": decode["extra_length"],
@@ -89,6 +88,8 @@ def _evaluate(config: dict, workdir: Path, wanted: str | None) -> None:
         "seconds_translating": round(translating, 3),
         "device": jax.local_devices()[0].device_kind,
     }
+    if published:
+        details["published_protocol"] = dataclasses.asdict(published)
     with file_mistakes():
         paths = write_evaluation(
             workdir,
@@ -101,6 +102,8 @@ def _evaluate(config: dict, workdir: Path, wanted: str | None) -> None:
     steps = ", ".join(f"{step:,}" for step in trained.steps)
     print(f"sacreBLEU   {scores.bleu:.2f}  {scores.bleu_signature}")
     print(f"chrF        {scores.chrf:.2f}  {scores.chrf_signature}")
+    if published:
+        print(f"BLEU        {published.bleu:.2f}  {published.protocol}: {published.description}")
     print(f"perplexity  {found.perplexity:.3f} a word piece, {found.tokens:,} of them")
     why = "" if wanted or split == "test" else ", since the corpus has no test split"
     print(f"sentences   {scores.sentences:,} of {split}{why}")

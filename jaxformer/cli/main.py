@@ -1,8 +1,9 @@
 """`jaxformer COMMAND ...`: finds the command, imports what it needs, and answers mistakes.
 
-Exit codes: 0 done, 2 a mistake of the user's (one sentence on stderr), 130 interrupted, 141 the
-reader of stdout has gone. A fault of the program shows its traceback; with $JAXFORMER_DEBUG set, so
-does a mistake.
+Exit codes: 0 done, 1 some members of a sweep have failed (a line for each on stderr), 2 a mistake
+of the user's (one sentence on stderr), 3 numbers that are not finite, 130 interrupted, 141 the
+reader of stdout has gone, 143 terminated; docs/faults.md says more. A fault of the program shows
+its traceback, with code 1; with $JAXFORMER_DEBUG set, so does a mistake.
 """
 
 import importlib
@@ -10,12 +11,14 @@ import os
 import sys
 from collections.abc import Sequence
 
-from jaxformer.cli.mistakes import Mistake
+from jaxformer.cli.mistakes import Ending, Mistake
 
 COMMANDS = {
     "train": "train a model, or go on where a training has stopped",
     "evaluate": "score a trained model: sacreBLEU, chrF, perplexity",
     "translate": "translate lines of text with a trained model",
+    "sweep": "train and score the rows of a table, with several seeds",
+    "report": "show what a sweep has found: tables, a test, pictures",
 }
 _USAGE = "\n".join(
     [
@@ -34,11 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line (by default the process's) and returns the exit code."""
     try:
         return _dispatch(list(sys.argv[1:] if argv is None else argv))
-    except Mistake as mistake:
+    except Ending as ending:
         if os.environ.get("JAXFORMER_DEBUG"):
             raise
-        print(f"jaxformer: {mistake}", file=sys.stderr)
-        return 2
+        print(f"jaxformer: {ending}", file=sys.stderr)
+        return ending.code
     except KeyboardInterrupt as interrupt:
         print(f"jaxformer: {str(interrupt) or 'Interrupted.'}", file=sys.stderr)
         return 130

@@ -14,8 +14,34 @@ from types import TracebackType
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
-class Mistake(Exception):
-    """A user's mistake; its text is the sentence to be printed."""
+class Ending(Exception):
+    """An end before the work is done; its text is the sentence to be printed.
+
+    Attributes:
+      code: the exit code; docs/faults.md lists all.
+    """
+
+    code = 1
+
+
+class Mistake(Ending):
+    """A user's mistake."""
+
+    code = 2
+
+
+class Diverged(Ending):
+    """Numbers that are no longer finite."""
+
+    code = 3
+
+
+class Stopped(Ending):
+    """A signal that was obeyed; the shell's code for it."""
+
+    def __init__(self, sentence: str, number: int) -> None:
+        super().__init__(sentence)
+        self.code = 128 + number
 
 
 @contextlib.contextmanager

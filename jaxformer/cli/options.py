@@ -25,7 +25,8 @@ class Options(argparse.ArgumentParser):
 
         Raises: Mistake for one that is unknown, lacks its value, or has a wrong one.
         """
-        found, rest = self.parse_known_args(argv)
+        # Intermixed: arguments without a name may stand before and after those that have one.
+        found, rest = self.parse_known_intermixed_args(argv)
         if rest:
             known = [option for action in self._actions for option in action.option_strings]
             # An override is known by what stands before its first dot.

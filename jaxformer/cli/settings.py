@@ -34,7 +34,7 @@ POSITIVE = Kind(lambda value: _is_number(value) and value > 0, "a number above 0
 NOT_NEGATIVE = Kind(lambda value: _is_number(value) and value >= 0, "a number of 0 or more")
 NUMBER = Kind(_is_number, "a number")
 SWITCH = Kind(lambda value: isinstance(value, bool), "true or false")
-# As in data/tokenizer.py, whose import would make a mistake wait.
+# As in data/sentence_piece.py, whose import would make a mistake wait.
 VOCABULARY = Kind(
     lambda value: _is_whole(value) and value > 260,
     "a whole number above 260, which the special tokens and the bytes alone take",
@@ -81,7 +81,7 @@ KINDS = {
     "data.test_source": TEXT,
     "data.test_target": TEXT,
     "data.vocab_size": VOCABULARY,
-    "data.vocab_type": _one_of("bpe", "unigram", "word", "char"),
+    "data.vocab_type": _one_of("bpe", "unigram", "word", "char", "moses_bpe"),
     "data.max_length": SIZE,
     "data.source_tokens": SIZE,
     "data.target_tokens": SIZE,
@@ -90,6 +90,7 @@ KINDS = {
     "train.label_smoothing": RATE,
     "train.accumulate": SIZE,
     "train.seed": COUNT,
+    "train.not_finite": _one_of("stop", "skip"),
     "train.log_every": COUNT,
     "train.eval_every": COUNT,
     "train.checkpoint_every": COUNT,

@@ -1,7 +1,6 @@
 """Starting a training, or going on with one: all that lies between the settings and the loop."""
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxformer.cli import build
-from jaxformer.cli.mistakes import Mistake, file_mistakes, mistakes
+from jaxformer.cli.mistakes import (
+    Diverged,
+    Mistake,
+    Stopped,
+    describe,
+    file_mistakes,
+    mistakes,
+)
 from jaxformer.data.batching import Shape
 from jaxformer.data.pipeline import eval_batches, train_batches
 from jaxformer.data.tokenizer import Tokenizer
@@ -22,19 +28,28 @@ from jaxformer.model import Transformer
 from jaxformer.run.allocator import keep_freed_memory
 from jaxformer.run.compilation import enable_cache
 from jaxformer.run.evaluation import Likelihood, likelihood
+from jaxformer.run.finite import NotFinite, TrainStep, debugged
 from jaxformer.run.preparation import (
     TrainingData,
     learn_tokenizer,
     load_tokenizer,
     prepare_data,
-    tokenizer_path,
+    tokenizer_folder,
 )
 from jaxformer.run.progress import Progress
 from jaxformer.run.restoring import checkpoints_path, count_parameters
+from jaxformer.run.signals import noted_signals
 from jaxformer.run.tally import Tally
-from jaxformer.run.training import Cadence, TrainStep, Validate, resume_point
+from jaxformer.run.training import Cadence, Validate, resume_point
 from jaxformer.run.training import train as run_loop
-from jaxformer.train import Hyper, TrainState, init_state, make_eval_step, make_train_step
+from jaxformer.train import (
+    Hyper,
+    TrainState,
+    init_state,
+    make_eval_step,
+    make_train_step,
+    skip_not_finite,
+)
 
 MakeState = Callable[[np.int64, Hyper], TrainState]
 
@@ -42,6 +57,7 @@ MakeState = Callable[[np.int64, Hyper], TrainState]
 # schedules depend on train.num_steps; see `_check_schedule`).
 MAY_CHANGE = (
     "train.num_steps",
+    "train.not_finite",
     "train.log_every",
     "train.eval_every",
     "train.checkpoint_every",
@@ -55,7 +71,12 @@ MAY_CHANGE = (
 
 
 def train(
-    config: build.Config, workdir: Path, argv: Sequence[str], overrides: Mapping[str, Any]
+    config: build.Config,
+    workdir: Path,
+    argv: Sequence[str],
+    overrides: Mapping[str, Any],
+    *,
+    debug_nans: bool = False,
 ) -> None:
     """Trains as the settings say, in a new workdir or in one that holds the same run.
 
@@ -63,14 +84,16 @@ def train(
 
     Args:
       argv, overrides: for the record.
+      debug_nans: find the operation that makes a NaN.
 
-    Raises: Mistake for what the user can mend.
+    Raises: Mistake for what the user can mend; Stopped at a signal, after a last checkpoint;
+      Diverged at numbers that are not finite, which are in no checkpoint.
     """
     allocator = keep_freed_memory()
     enable_cache()
     training = config["train"]
     with mistakes():
-        _, meta = look_into(workdir, config)
+        last_step, meta, faults = look_into(workdir, config)
         tokenizer, text = prepare(config, {} if meta is None else {workdir: meta})
         model = build.make_model(config, tokenizer.vocab_size)
         train_step, make_state = make_pure(config, model)
@@ -83,9 +106,11 @@ def train(
                 # Placed as a restored state is, or the step would be compiled for both.
                 state = jax.device_put(make_state(*of_run(config)), jax.local_devices()[0])
                 tally, last_kept = Tally(), 0
-                tokenizer.save(tokenizer_path(workdir))
+                tokenizer.save(tokenizer_folder(workdir))
             else:
-                state = checkpoints.restore(abstract_state)
+                for damaged, fault in faults.items():
+                    progress.say(describe_damage(damaged, fault, checkpoints.set_aside(damaged)))
+                state = checkpoints.restore(abstract_state, last_step)
                 tally, last_kept = resume_point(meta, int(state.step))
             step = int(state.step)
             if step < training["num_steps"]:
@@ -106,14 +131,22 @@ def train(
             return
         if step:
             progress.say(f"Going on from step {step:,} of {training['num_steps']:,}.")
+
+        def name_batch(step: int) -> str:
+            epoch, number = text.plan.position(step - 1)
+            return f"batch {number} of epoch {epoch}, both counted from 0"
+
         progress.wait("Compiling (the next start will find the programs in the cache)")
         with (
             file_mistakes(),
             _told_where_to_go_on(checkpoints),
             Metrics(workdir / "metrics.jsonl", last_kept) as metrics_file,
+            noted_signals() as noted_signal,
         ):
-            run_loop(
-                jax.jit(train_step, donate_argnums=0),
+            # Where an operation is looked for, the state is needed once more.
+            step_of_run = jax.jit(train_step, donate_argnums=() if debug_nans else 0)
+            state = run_loop(
+                debugged(step_of_run, name_batch) if debug_nans else step_of_run,
                 state,
                 train_batches(text.train, text.plan, training["seed"], step),
                 make_cadence(config),
@@ -122,48 +155,65 @@ def train(
                 progress=progress,
                 validate=_make_validate(config, model, text),
                 tally=tally,
+                name_batch=name_batch,
+                should_end=lambda: noted_signal() is not None,
                 meta=make_meta(tokenizer, text),
             )
             checkpoints.wait()
+            step, number = int(state.step), noted_signal()
+        if step < training["num_steps"] and number is not None:
+            raise Stopped(
+                f"Stopped by {number.name} after step {step:,}, which is saved: the same command "
+                "goes on from there.",
+                number,
+            )
         progress.say(f"Trained to step {training['num_steps']:,}: {workdir}")
 
 
 @contextlib.contextmanager
 def _told_where_to_go_on(checkpoints: Checkpoints) -> Generator[None]:
-    """Gives an interruption the words that its user needs."""
+    """Gives an interruption and a full disk the words that their user needs."""
     try:
         yield
+    except BrokenPipeError:
+        raise
     except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"Interrupted. {_where_to_go_on(checkpoints)}") from None
+    except OSError as error:
+        raise Mistake(f"{describe(error)} {_where_to_go_on(checkpoints)}") from error
+    except NotFinite as error:
         newest = checkpoints.latest_step()
-        raise KeyboardInterrupt(
-            "Interrupted before the first checkpoint. The same command starts from the beginning."
-            if newest is None
-            else f"Interrupted. The same command goes on from step {newest:,}, the newest "
-            f"checkpoint in {checkpoints.directory}."
-        ) from None
+        kept = "There is no checkpoint" if newest is None else f"Checkpoint {newest:,} is kept"
+        raise Diverged(
+            f"{error}\n{kept}. Find the operation with --debug_nans, or leave such updates out "
+            "with --config.train.not_finite=skip."
+        ) from error
 
 
-def look_into(workdir: Path, config: build.Config) -> tuple[int, dict[str, Any] | None]:
-    """Returns the newest checkpoint's step and what it was saved with; (0, None) without one.
+def _where_to_go_on(checkpoints: Checkpoints) -> str:
+    newest = checkpoints.latest_step()
+    if newest is None:
+        return "There is no checkpoint yet: the same command starts from the beginning."
+    return (
+        f"The same command goes on from step {newest:,}, the newest checkpoint in "
+        f"{checkpoints.directory}."
+    )
 
-    Raises: Mistake or ValueError if the workdir cannot be used, or holds another run.
+
+def look_into(
+    workdir: Path, config: build.Config
+) -> tuple[int, dict[str, Any] | None, dict[int, str]]:
+    """Returns the newest sound checkpoint's step, what it was saved with, and damaged newer ones.
+
+    Without any checkpoint: (0, None, {}).
+
+    Raises: Mistake or ValueError if the workdir holds another run, or no sound checkpoint of many.
     """
-    _check_workdir(workdir)
     before = check_config(workdir, config, MAY_CHANGE)
-    last_step, meta = _read_meta(workdir)
+    last_step, meta, faults = _read_meta(workdir)
     if meta is not None:
         _check_schedule(workdir, before, config, last_step)
-    return last_step, meta
-
-
-def _check_workdir(workdir: Path) -> None:
-    """Finds what mkdir and open would find only when the corpus has been prepared."""
-    path = workdir.absolute()
-    there = next(folder for folder in (path, *path.parents) if folder.exists())
-    if not there.is_dir():
-        raise Mistake(f"{there} is a file, where --workdir needs a folder. Give another --workdir.")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise Mistake(f"{there} cannot be written to. Permit it, or give another --workdir.")
+    return last_step, meta, faults
 
 
 def _check_schedule(
@@ -199,13 +249,21 @@ def _check_schedule(
         )
 
 
-def _read_meta(workdir: Path) -> tuple[int, dict[str, Any] | None]:
-    """Returns the newest checkpoint's step and what it was saved with; (0, None) without one."""
+def _read_meta(workdir: Path) -> tuple[int, dict[str, Any] | None, dict[int, str]]:
+    """Returns the newest sound checkpoint's step, what it was saved with, and damaged newer ones.
+
+    Without any checkpoint: (0, None, {}).
+    """
     if not checkpoints_path(workdir).is_dir():
-        return 0, None
+        return 0, None, {}
     with Checkpoints(checkpoints_path(workdir), read_only=True) as checkpoints:
-        step = checkpoints.latest_step()
-        return (0, None) if step is None else (step, checkpoints.read_meta(step))
+        step, faults = checkpoints.newest_sound()
+        return (0, None, {}) if step is None else (step, checkpoints.read_meta(step), faults)
+
+
+def describe_damage(step: int, fault: str, path: str) -> str:
+    """Returns what has become of a damaged checkpoint, in words."""
+    return f"Checkpoint {step:,} is damaged ({fault}) and was set aside as {path}."
 
 
 def prepare(
@@ -232,7 +290,13 @@ def prepare(
     if known:
         tokenizer = known[0]
     else:
-        tokenizer = learn_tokenizer(corpus, data["vocab_size"], data["vocab_type"])
+        tokenizer = learn_tokenizer(
+            corpus,
+            data["vocab_size"],
+            data["vocab_type"],
+            source=data["source"],
+            target=data["target"],
+        )
     text = prepare_data(
         corpus,
         tokenizer,
@@ -256,6 +320,8 @@ def make_pure(config: build.Config, model: Transformer) -> tuple[TrainStep, Make
     train_step = make_train_step(
         model, optimizer, build.make_rate(config), accumulate=config["train"]["accumulate"]
     )
+    if config["train"]["not_finite"] == "skip":
+        train_step = skip_not_finite(train_step)
     # Seed and hyper-parameters are arguments, so that all runs of a sweep share the program.
     make_state = jax.jit(lambda seed, hyper: init_state(model, optimizer, hyper, seed))
     return train_step, make_state

@@ -14,6 +14,7 @@ from jaxformer.cli.mistakes import Mistake, file_mistakes, mistakes
 from jaxformer.cli.start import (
     MAY_CHANGE,
     check_traces,
+    describe_damage,
     describe_text,
     look_into,
     make_cadence,
@@ -23,6 +24,7 @@ from jaxformer.cli.start import (
     prepare,
     valid_fields,
 )
+from jaxformer.cli.workdir import held
 from jaxformer.data.pipeline import eval_batches, train_batches
 from jaxformer.io.checkpoint import Checkpoints
 from jaxformer.io.record import Metrics, read_metrics, write_config, write_run
@@ -39,7 +41,7 @@ from jaxformer.run.compilation import enable_cache
 from jaxformer.run.evaluation import likelihoods
 from jaxformer.run.population import Member, ValidateAll
 from jaxformer.run.population import train_population as run_loop
-from jaxformer.run.preparation import TrainingData, tokenizer_path
+from jaxformer.run.preparation import TrainingData, tokenizer_folder
 from jaxformer.run.progress import Progress
 from jaxformer.run.restoring import checkpoints_path, count_parameters
 from jaxformer.run.tally import Tally
@@ -82,17 +84,25 @@ def train_population(trainings: Sequence[Training]) -> list[str]:
     Raises: Mistake for what the user can mend; nothing is written to a workdir before all that any
       of them depends on has been read and checked.
     """
+    trainings = [Training(*training) for training in trainings]
+    with contextlib.ExitStack() as stack:
+        with mistakes():
+            _check_group(trainings)
+        for training in trainings:
+            stack.enter_context(held(training.workdir))
+        return _train_held(trainings)
+
+
+def _train_held(trainings: Sequence[Training]) -> list[str]:
     allocator = keep_freed_memory()
     enable_cache()
     with mistakes():
-        trainings = [Training(*training) for training in trainings]
-        _check_group(trainings)
         config = trainings[0].config
         found = [look_into(training.workdir, training.config) for training in trainings]
         ends = [_diverged_at(training.workdir) for training in trainings]
         begun = {
             training.workdir: meta
-            for training, (_, meta) in zip(trainings, found, strict=True)
+            for training, (_, meta, _) in zip(trainings, found, strict=True)
             if meta is not None
         }
         tokenizer, text = prepare(config, begun)
@@ -112,7 +122,9 @@ def train_population(trainings: Sequence[Training]) -> list[str]:
         progress = stack.enter_context(Progress(sys.stdout, num_steps))
         opened: list[Checkpoints] = []
         with mistakes():
-            for number, (training, (step, meta)) in enumerate(zip(trainings, found, strict=True)):
+            for number, (training, (step, meta, faults)) in enumerate(
+                zip(trainings, found, strict=True)
+            ):
                 if ends[number] or step >= num_steps:
                     continue
                 workdir, keep = training.workdir, training.config["train"]["keep_checkpoints"]
@@ -122,9 +134,12 @@ def train_population(trainings: Sequence[Training]) -> list[str]:
                 if meta is None:
                     state = jax.device_put(make_state(*of_run(training.config)), device)
                     tally, last_kept = Tally(), 0
-                    tokenizer.save(tokenizer_path(workdir))
+                    tokenizer.save(tokenizer_folder(workdir))
                 else:
-                    state = jax.device_put(checkpoints.restore(abstract_state), device)
+                    for damaged, fault in faults.items():
+                        path = checkpoints.set_aside(damaged)
+                        progress.say(describe_damage(damaged, fault, path))
+                    state = jax.device_put(checkpoints.restore(abstract_state, step), device)
                     tally, last_kept = resume_point(meta, step)
                 write_config(workdir, training.config, MAY_CHANGE)
                 seed = training.config["train"]["seed"]

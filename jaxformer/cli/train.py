@@ -7,6 +7,7 @@ from jaxformer.cli import config as config_lib
 from jaxformer.cli import settings
 from jaxformer.cli.mistakes import Mistake, mistakes
 from jaxformer.cli.options import Options
+from jaxformer.cli.workdir import held
 
 _EPILOG = """\
 Any setting of the config can be overridden: --config.train.num_steps=500. configs/base.py lists and
@@ -26,6 +27,9 @@ def run(argv: Sequence[str]) -> int:
     options.add_argument(
         "--config.GROUP.NAME", metavar="VALUE", help="override of a setting, as often as needed"
     )
+    options.add_argument(
+        "--debug_nans", action="store_true", help="find the operation that makes a NaN (slower)"
+    )
     chosen = options.read(rest)
     if not spec:
         raise Mistake("A config is needed: --config=configs/quickstart.py, for instance.")
@@ -36,8 +40,11 @@ def run(argv: Sequence[str]) -> int:
         overrides = config_lib.override(tree, assignments)
         settings.check(tree.to_dict())
         config_lib.resolve_paths(tree)
-    # Imported late, so that a mistake in the settings is answered at once.
-    from jaxformer.cli import start
+    workdir = Path(chosen.workdir)
+    with held(workdir):
+        # Imported late, so that a mistake in the settings is answered at once.
+        from jaxformer.cli import start
 
-    start.train(tree.to_dict(), Path(chosen.workdir), ["jaxformer", "train", *argv], overrides)
+        argv = ["jaxformer", "train", *argv]
+        start.train(tree.to_dict(), workdir, argv, overrides, debug_nans=chosen.debug_nans)
     return 0

@@ -33,28 +33,11 @@ def run(argv: Sequence[str]) -> int:
 
 def _translate(config: dict, workdir: str, source: BinaryIO, output: str | None) -> None:
     # Imported late, so that a mistake in the arguments is answered at once.
-    from jaxformer.cli import build
-    from jaxformer.run.allocator import keep_freed_memory
-    from jaxformer.run.compilation import enable_cache
-    from jaxformer.run.restoring import restore
-    from jaxformer.run.translation import make_translate, translate_stream
+    from jaxformer.cli.translator import open_trained, open_translate
+    from jaxformer.run.translation import translate_stream
 
-    keep_freed_memory()
-    enable_cache()
-    decode = config["decode"]
-    with mistakes():
-        trained = restore(
-            workdir, lambda vocab_size: build.make_model(config, vocab_size), decode["average"]
-        )
-    translate = make_translate(
-        trained.model,
-        trained.tokenizer,
-        num_beams=decode["num_beams"],
-        alpha=decode["alpha"],
-        extra_length=decode["extra_length"],
-        longest=config["data"]["max_length"],
-        batch_tokens=decode["batch_tokens"],
-    )
+    trained = open_trained(config, workdir)
+    translate = open_translate(config, trained)
     # A person at a terminal waits for each line.
     at_once = 1 if source.isatty() else _LINES_AT_ONCE
     with file_mistakes(), _output(output) as sink:

@@ -73,5 +73,5 @@ def encode_pairs(pairs: Sequence[tuple[str, str]], tokenizer: Tokenizer) -> Enco
     for start in range(0, len(pairs), _PAIRS_AT_A_TIME):
         some = pairs[start : start + _PAIRS_AT_A_TIME]
         sources += tokenizer.encode([source for source, _ in some])
-        targets += tokenizer.encode([target for _, target in some])
+        targets += tokenizer.encode([target for _, target in some], "target")
     return Encoded(Sentences.from_lists(sources), Sentences.from_lists(targets))

@@ -1,21 +1,22 @@
 """Checkpoints of a training, kept by Orbax.
 
-On disk: `directory/<step>/` with three items, `state` (every array of the training state), `meta`
-and `metrics` (JSON). A step's folder carries a temporary name until it is complete and is then
-renamed, so a kill at any moment leaves either the whole step or a leftover that nothing reads.
+On disk: `directory/<step>/` with two items, `state` (every array of the training state) and `meta`
+(JSON), and SHA256SUMS, the sums of all files, which are compared before anything is read. A step's
+folder carries a temporary name until all of that is complete and is then renamed, so a kill at any
+moment leaves either the whole step or a leftover that nothing reads.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 import jax
 
+from jaxformer.io.digest import find_fault
 from jaxformer.io.quiet import hush_orbax
 from jaxformer.io.record import to_json
 
@@ -32,7 +33,6 @@ class Checkpoints:
     Args:
       directory: made when missing, unless `read_only`.
       keep: the newest `keep` checkpoints stay. One is removed only after a newer one is complete.
-      best: name of a metric given to `save`; the checkpoint where it was smallest stays as well.
       read_only: neither makes, removes nor saves anything; leftovers of a killed save are ignored.
         Without it they are removed.
 
@@ -44,7 +44,6 @@ class Checkpoints:
         directory: str | os.PathLike[str],
         keep: int = 1,
         *,
-        best: str | None = None,
         read_only: bool = False,
     ) -> None:
         if keep < 1:
@@ -52,19 +51,18 @@ class Checkpoints:
         self.directory = os.path.abspath(directory)
         if read_only and not os.path.isdir(self.directory):
             raise ValueError(f"No checkpoints at {directory}: train first, or correct the path.")
-        self._best = best
         self._read_only = read_only
         self._in_flight: int | None = None
+        self._sound: set[int] = set()
         # Orbax takes a second or two to import; the commands that fail early or only print their
         # usage should not wait for it.
         import orbax.checkpoint as ocp
         from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+        from jaxformer.io.commit import SummedFolder
+
         hush_orbax()
         self._ocp = ocp
-        policies: list[Any] = [preservation_policy.LatestN(keep)]
-        if best is not None:
-            policies.append(preservation_policy.BestN(get_metric_fn=self._rank, reverse=True, n=1))
         self._manager = ocp.CheckpointManager(
             self.directory,
             # Naming the handlers lets a manager that has saved nothing yet read shapes.
@@ -73,22 +71,15 @@ class Checkpoints:
                 "meta": ocp.JsonCheckpointHandler(),
             },
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
-                # Set also without `best`: only then does Orbax write the metrics down.
-                best_fn=self._rank,
-                best_mode="min",
+                preservation_policy=preservation_policy.LatestN(keep),
+                temporary_path_class=SummedFolder,
                 create=not read_only,
                 cleanup_tmp_directories=not read_only,
                 read_only=read_only,
             ),
         )
 
-    def save(
-        self,
-        state: Any,
-        metrics: Mapping[str, Any] | None = None,
-        meta: Mapping[str, Any] | None = None,
-    ) -> None:
+    def save(self, state: Any, meta: Mapping[str, Any] | None = None) -> None:
         """Starts to save `state` as its `state.step`; the state may be donated right after.
 
         `meta` is a small mapping for JSON (a position in the data, say), read by `read_meta`.
@@ -110,7 +101,7 @@ class Checkpoints:
         )
         self._in_flight = step
         try:
-            accepted = self._manager.save(step, args=args, metrics=to_json(dict(metrics or {})))
+            accepted = self._manager.save(step, args=args)
         except Exception as error:
             raise self._unwritten(error) from error
         if not accepted:  # Orbax's way of refusing: silence.
@@ -135,11 +126,36 @@ class Checkpoints:
         """The newest step, None when there is none."""
         return max(self.all_steps(), default=None)
 
-    def best_step(self) -> int | None:
-        """The step whose metric `best` was smallest; None when no checkpoint there has it."""
-        ranks = {step: self._rank(self._manager.metrics(step)) for step in self.all_steps()}
-        known = [step for step, rank in ranks.items() if rank < math.inf]
-        return min(known, key=lambda step: (ranks[step], step), default=None)
+    def newest_sound(self) -> tuple[int | None, dict[int, str]]:
+        """Returns the newest step that is as it was saved, and what is wrong with each newer one.
+
+        Raises: ValueError if there are steps and none is sound.
+        """
+        faults = {}
+        for step in reversed(self.all_steps()):
+            fault = self._find_fault(step)
+            if fault is None:
+                return step, faults
+            faults[step] = fault
+        if faults:
+            told = "; ".join(f"{step} ({fault})" for step, fault in faults.items())
+            raise ValueError(
+                f"No checkpoint in {self.directory} is as it was saved: {told}. Bring one back "
+                "from a copy, or move the folder away to start from the beginning."
+            )
+        return None, faults
+
+    def set_aside(self, step: int) -> str:
+        """Renames the folder of `step`, which is no checkpoint then, and returns its new path."""
+        self.wait()
+        path = new = os.path.join(self.directory, f"{step}.damaged")
+        number = 1
+        while os.path.exists(new):
+            number += 1
+            new = f"{path}-{number}"
+        os.rename(os.path.join(self.directory, str(step)), new)
+        self._manager.reload()
+        return new
 
     def restore(self, abstract_state: Any, step: int | None = None) -> Any:
         """The state saved at `step` (default: the newest), with the structure of `abstract_state`.
@@ -157,44 +173,47 @@ class Checkpoints:
             args = self._ocp.args.Composite(state=self._ocp.args.StandardRestore(target))
             return self._manager.restore(step, args=args)["state"]
         except Exception as error:
-            raise self._unreadable(step, error) from error
+            raise self._unreadable(step, _reason(error)) from error
 
-    def last_params(self, n: int, abstract_params: Any) -> list[Any]:
-        """The parameters, and nothing else, of the newest `n` checkpoints, newest first.
+    def last_params(self, n: int, abstract_params: Any) -> Iterator[Any]:
+        """Yields the parameters, and nothing else, of the newest `n` checkpoints, newest first.
 
-        Fewer when there are fewer: the length of the list says how many were found.
+        Fewer when there are fewer. One is read when it is asked for, and not held on to.
 
         Raises: ValueError as `restore`, and if n < 1 or there is no checkpoint at all.
         """
         if n < 1:
             raise ValueError(f"n={n} checkpoints were asked for. Ask for at least 1.")
         self._choose(None)
+        return self._read_params(self.all_steps()[: -n - 1 : -1], abstract_params)
+
+    def _read_params(self, steps: list[int], abstract_params: Any) -> Iterator[Any]:
         target = {"params": jax.tree.map(_as_struct, abstract_params)}
         args = self._ocp.args.PyTreeRestore(
             item=target,
             restore_args=self._ocp.checkpoint_utils.construct_restore_args(target),
             partial_restore=True,
         )
-        found = []
         # Not the manager: it is bound to the whole state, and refuses a part of it.
         with self._ocp.Checkpointer(self._ocp.PyTreeCheckpointHandler()) as reader:
-            for step in reversed(self.all_steps()[-n:]):
+            for step in steps:
                 self._check(step, target, "params.")
                 try:
                     path = os.path.join(self.directory, str(step), "state")
-                    found.append(reader.restore(path, args=args)["params"])
+                    params = reader.restore(path, args=args)["params"]
                 except Exception as error:
-                    raise self._unreadable(step, error) from error
-        return found
+                    raise self._unreadable(step, _reason(error)) from error
+                yield params
 
     def read_meta(self, step: int | None = None) -> dict[str, Any]:
         """What `save` was given as `meta` at `step` (default: the newest). Raises: as `restore`."""
         step = self._choose(step)
+        self._verify(step)
         try:
             args = self._ocp.args.Composite(meta=self._ocp.args.JsonRestore())
             return self._manager.restore(step, args=args)["meta"]
         except Exception as error:
-            raise self._unreadable(step, error) from error
+            raise self._unreadable(step, _reason(error)) from error
 
     def close(self) -> None:
         """Waits for the save in flight and ends Orbax's threads. Raises: OSError as `wait`."""
@@ -214,11 +233,6 @@ class Checkpoints:
     ) -> None:
         self.close()
 
-    def _rank(self, metrics: Any) -> float:
-        """Smaller is better; a metric that is missing or not a number is the worst there is."""
-        value = float((metrics or {}).get(self._best, math.inf))
-        return math.inf if math.isnan(value) else value
-
     def _choose(self, step: int | None) -> int:
         steps = self.all_steps()
         if not steps:
@@ -234,10 +248,11 @@ class Checkpoints:
 
     def _check(self, step: int, target: Any, part: str) -> None:
         """Compares the target with what is stored, before Orbax does so on many pages."""
+        self._verify(step)
         try:
             stored = _leaves(self._manager.item_metadata(step)["state"].tree)
         except Exception as error:
-            raise self._unreadable(step, error) from error
+            raise self._unreadable(step, _reason(error)) from error
         expected = {
             path: jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
             for path, leaf in _leaves(target).items()
@@ -255,6 +270,19 @@ class Checkpoints:
             if path not in expected and path.startswith(part):
                 raise ValueError(f"{where} has {path}, which is not expected. {_REPAIR}")
 
+    def _find_fault(self, step: int) -> str | None:
+        fault = None
+        if step not in self._sound:
+            fault = find_fault(os.path.join(self.directory, str(step)))
+        if fault is None:
+            self._sound.add(step)
+        return fault
+
+    def _verify(self, step: int) -> None:
+        fault = self._find_fault(step)
+        if fault is not None:
+            raise self._unreadable(step, fault)
+
     def _unwritten(self, error: Exception) -> OSError:
         step, self._in_flight = self._in_flight, None
         # Orbax has already forgotten the steps that the failed one was to replace.
@@ -265,10 +293,10 @@ class Checkpoints:
             f"({_reason(error)}). Those there are kept: {kept}."
         )
 
-    def _unreadable(self, step: int, error: Exception) -> ValueError:
+    def _unreadable(self, step: int, reason: str) -> ValueError:
         return ValueError(
-            f"Checkpoint {step} in {self.directory} cannot be read ({_reason(error)}). "
-            f"Remove its folder to go on from an earlier one."
+            f"Checkpoint {step} in {self.directory} cannot be read ({reason}). "
+            f"Move its folder away to do without it."
         )
 
 

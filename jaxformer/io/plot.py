@@ -1,4 +1,4 @@
-"""Pictures of a run, as PNG files: its loss curve, and the attention of one sentence.
+"""Pictures of a run: its loss curve, and the attention of one sentence.
 
 Figures are made by matplotlib's objects, never by pyplot, whose global state and windows would
 reach into a caller's notebook. It is imported on demand: a training without pictures does without.
@@ -53,7 +53,7 @@ def plot_loss(
         )
     from matplotlib.ticker import MaxNLocator
 
-    with _picture(7.0, 4.2, path) as figure:
+    with picture(7.0, 4.2, path) as figure:
         axes = figure.add_subplot()
         if loss.size:
             window = loss.size // 40
@@ -75,7 +75,7 @@ def plot_loss(
         low, high = float(values.min()), float(values.max())
         if low > 0:
             axes.set_yscale("log")
-            _readable_ticks(axes.yaxis, low, high)
+            readable_ticks(axes.yaxis, low, high)
         axes.set_xlabel("step")
         if loss.size and valid_loss.size:
             axes.set_ylabel("nats a token")
@@ -126,12 +126,12 @@ def plot_attention(
     size_x, size_y = (min(9.0, max(5.0, 56.0 * cell)) for cell in (cell_x, cell_y))
     every_x = math.ceil(size_x * num_source / (56.0 * width) - 1e-6)
     every_y = math.ceil(size_y * num_target / (56.0 * height) - 1e-6)
-    labels = [[_drawable(piece) for piece in pieces] for pieces in (source_pieces, target_pieces)]
+    labels = [[drawable(piece) for piece in pieces] for pieces in (source_pieces, target_pieces)]
     room_x = 0.4 + 0.0095 * size_x * max(map(len, labels[0]))
     room_y = 0.4 + 0.0095 * size_y * max(map(len, labels[1]))
     size = (columns * (width + 0.25) + room_y + 0.9, rows * (height + 0.4) + room_x + 0.6)
 
-    with _picture(*size, path) as figure:
+    with picture(*size, path) as figure:
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
         style: dict[str, Any] = {"cmap": "Blues", "vmin": 0.0, "vmax": 1.0, "aspect": "auto"}
         text_x: dict[str, Any] = {"fontsize": size_x, "parse_math": False, "rotation": 90}
@@ -157,12 +157,16 @@ def plot_attention(
         figure.supxlabel("source", fontsize=10)
         figure.supylabel("target", fontsize=10)
         if title:
-            figure.suptitle(_drawable(title), fontsize=11, parse_math=False)
+            figure.suptitle(drawable(title), fontsize=11, parse_math=False)
 
 
 @contextlib.contextmanager
-def _picture(width: float, height: float, path: str | os.PathLike[str]) -> Generator[Figure]:
-    """A figure of that many inches, which is on file after the block, unless that raises."""
+def picture(width: float, height: float, *paths: str | os.PathLike[str]) -> Generator[Figure]:
+    """A figure of that many inches, which is on file after the block, unless that raises.
+
+    Args:
+      paths: ending in .png or .svg; the same figure gives the same bytes each time.
+    """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -172,12 +176,47 @@ def _picture(width: float, height: float, path: str | os.PathLike[str]) -> Gener
         matplotlib.rcdefaults()
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
+        # Names within an SVG, which are random otherwise.
+        matplotlib.rcParams["svg.hashsalt"] = "jaxformer"
         yield figure
-        _save(figure, path)
+        for path in paths:
+            _save(figure, path)
+
+
+def readable_ticks(axis: Any, low: float, high: float) -> None:
+    """Gives a logarithmic axis plain numbers, where powers of ten alone would be no tick at all.
+
+    Args:
+      axis: `axes.xaxis` or `axes.yaxis`.
+      low, high: of the values that are drawn, above 0.
+    """
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+    if high < 2 * low:
+        axis.set_major_locator(MaxNLocator(8))
+    else:
+        subs = (1, 1.5, 2, 3, 4, 5, 6, 8) if high < 20 * low else (1, 2, 5)
+        axis.set_major_locator(LogLocator(subs=subs if high < 1000 * low else (1,)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def drawable(text: str) -> str:
+    """The text with a square for what would draw nothing, break the line, or warn."""
+    from matplotlib import font_manager
+
+    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+    return "".join(
+        character if character.isprintable() and font.get_char_index(ord(character)) else _MISSING
+        for character in text
+    )
 
 
 def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    figure.savefig(path, format="png", dpi=_DPI, facecolor="white")
+    if os.fspath(path).endswith(".svg"):
+        figure.savefig(path, format="svg", facecolor="white", metadata={"Date": None})
+    else:
+        figure.savefig(path, format="png", dpi=_DPI, facecolor="white")
 
 
 def _series(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -199,27 +238,3 @@ def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
     low, high = index - reach, np.minimum(index + reach + 1, values.size)
     mean = (sums[high] - sums[low]) / np.maximum(counts[high] - counts[low], 1)
     return np.where(finite, mean, np.nan)
-
-
-def _readable_ticks(axis: Any, low: float, high: float) -> None:
-    """Plain numbers: powers of ten alone leave a loss from 9 to 2 with no tick at all."""
-    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
-
-    if high < 2 * low:
-        axis.set_major_locator(MaxNLocator(8))
-    else:
-        subs = (1, 1.5, 2, 3, 4, 5, 6, 8) if high < 20 * low else (1, 2, 5)
-        axis.set_major_locator(LogLocator(subs=subs))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(lambda value, _: f"{value:g}")
-
-
-def _drawable(text: str) -> str:
-    """The text with a square for what would draw nothing, break the line, or warn."""
-    from matplotlib import font_manager
-
-    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
-    return "".join(
-        character if character.isprintable() and font.get_char_index(ord(character)) else _MISSING
-        for character in text
-    )

@@ -122,7 +122,7 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
             f"{workdir} is not the workdir of a run: it holds no config.json. "
             f"Give the --workdir that `jaxformer train` was given."
         )
-    return _read_object(path)
+    return read_object(path)
 
 
 def write_run(
@@ -148,7 +148,7 @@ def write_run(
     """
     workdir = pathlib.Path(workdir)
     path = workdir / "run.json"
-    run: dict[str, Any] = _read_object(path) if path.exists() else {"starts": []}
+    run: dict[str, Any] = read_object(path) if path.exists() else {"starts": []}
     if not isinstance(run.get("starts"), list):
         raise ValueError(f"{path} has no list `starts`: it is not a run's record. Move it away.")
     start = {
@@ -181,6 +181,7 @@ class Metrics:
 
     def __init__(self, path: str | os.PathLike[str], resume_step: int) -> None:
         path = pathlib.Path(path)
+        self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             before = path.read_bytes()
@@ -206,10 +207,14 @@ class Metrics:
         try:
             while rest:
                 rest = rest[os.write(self._file, rest) :]
-        except OSError:
+        except OSError as error:
             # Half a line would spoil the next one, once there is room again.
             os.ftruncate(self._file, end)
-            raise
+            raise OSError(error.errno, error.strerror, os.fspath(self._path)) from error
+
+    def sync(self) -> None:
+        """Waits until all lines have reached the disk. Raises: OSError if they cannot."""
+        os.fsync(self._file)
 
     def close(self) -> None:
         """Closes the file."""
@@ -244,6 +249,23 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     ]
 
 
+def read_object(path: pathlib.Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises: ValueError if the file holds anything else; OSError if it cannot be read.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON ({error}). Restore it, or move it away.") from error
+    if not isinstance(value, dict):
+        raise ValueError(
+            f"{path} holds a JSON {type(value).__name__}, not an object. Restore it, or move it "
+            "away."
+        )
+    return value
+
+
 def _rows(path: pathlib.Path, text: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """Yields (line, row) of every line but a broken last one."""
     lines = text.rstrip(b"\n").split(b"\n") if text.strip() else []
@@ -275,19 +297,6 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 def _show(flat: Mapping[str, Any], key: str) -> str:
     return json.dumps(flat[key]) if key in flat else "absent"
-
-
-def _read_object(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON ({error}). Restore it, or move it away.") from error
-    if not isinstance(value, dict):
-        raise ValueError(
-            f"{path} holds a JSON {type(value).__name__}, not an object. Restore it, or move it "
-            "away."
-        )
-    return value
 
 
 def _replace(path: pathlib.Path, text: str) -> None:

@@ -10,7 +10,7 @@ Every array of rank two or more carries its axes as a suffix, and einsum uses th
 """
 
 from jaxformer.model.attention import MultiHeadAttention, dot_product_attention
-from jaxformer.model.counting import parameter_count
+from jaxformer.model.counting import forward_flops, parameter_count
 from jaxformer.model.dropout import Dropout
 from jaxformer.model.masks import Mask, Positions
 from jaxformer.model.positions import Learned, NoPositions, Sinusoidal
@@ -35,6 +35,7 @@ __all__ = [
     "Transformer",
     "attention_weights",
     "dot_product_attention",
+    "forward_flops",
     "parameter_count",
     "post_norm",
     "pre_norm",

@@ -1,4 +1,4 @@
-"""Parameters of a model in closed form: the last column of Table 3."""
+"""A model's parameters and operations in closed form: last columns of Tables 3 and 2."""
 
 
 def parameter_count(
@@ -30,3 +30,40 @@ def parameter_count(
     decoder = num_decoder_layers * (2 * attention + feed_forward + 3 * norm)
     ends = 2 * norm if final_norm else 0
     return (vocab_size + 2 * learned_positions) * d_model + encoder + decoder + ends
+
+
+def forward_flops(
+    *,
+    vocab_size: int,
+    d_model: int,
+    d_ff: int,
+    num_heads: int,
+    d_k: int,
+    d_v: int,
+    num_encoder_layers: int,
+    num_decoder_layers: int,
+    source_length: int,
+    target_length: int,
+) -> int:
+    """Returns the floating-point operations of one sentence pair's way through the model.
+
+    Those of the matrix products alone, a multiplication and an addition each counted: projections,
+    Eq. 1, Eq. 2 and the logits. Masked scores count too, for they are computed. The backward pass
+    has two products for each of these, so that a training step takes three times as many.
+
+    Args:
+      source_length, target_length: tokens.
+    """
+
+    def attention(queries: int, keys: int) -> int:
+        projections = d_model * (queries * (d_k + d_v) + keys * (d_k + d_v))
+        return 2 * num_heads * (projections + queries * keys * (d_k + d_v))
+
+    def feed_forward(tokens: int) -> int:
+        return 4 * d_model * d_ff * tokens
+
+    source, target = source_length, target_length
+    encoder_layer = attention(source, source) + feed_forward(source)
+    decoder_layer = attention(target, target) + attention(target, source) + feed_forward(target)
+    logits = 2 * d_model * vocab_size * target
+    return num_encoder_layers * encoder_layer + num_decoder_layers * decoder_layer + logits

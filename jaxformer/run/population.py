@@ -1,7 +1,6 @@
 """The loop around a population's step: members train together, each with records of its own."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,8 +8,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxformer.population import num_rows, stack, unstack
+from jaxformer.run.finite import TrainStep, are_finite, describe, is_finite
 from jaxformer.run.progress import Progress
-from jaxformer.run.training import Cadence, Journal, TrainStep, drive
+from jaxformer.run.training import Cadence, Journal, drive
 from jaxformer.train import Batch, Params, TrainState
 
 Stream = Callable[[int, int], Iterator[Batch]]
@@ -115,32 +115,36 @@ def _go_together(
         if written:
             progress.row(_mean(written))
 
+    def give_up(member: Member, step: int, told: str) -> None:
+        member.diverged_at = step
+        member.journal.write(step, {"diverged_at": step})
+        progress.say(f"{member.name} has diverged. {told} It is not trained on.")
+
     def on_metrics(step: int, metrics: Mapping[str, Any], slots: int, seconds: float) -> None:
         lines, seen = [], []
         for row, member in live():
             own = {name: values[row] for name, values in metrics.items()}
-            if math.isfinite(own["loss"]) and math.isfinite(own["grad_norm"]):
+            if own.get("skipped") or are_finite(own):
                 lines.append(member.journal.add(step, own, slots // rows, seconds))
                 seen.append(own)
                 continue
-            member.diverged_at = step
             member.journal.tally.add(own, slots // rows, seconds)
-            member.journal.write(step, {"diverged_at": step})
-            progress.say(
-                f"{member.name} has diverged at step {step:,} (loss {own['loss']:.4g}, norm of the "
-                f"gradient {own['grad_norm']:.4g}). It is not trained on."
-            )
+            give_up(member, step, describe(step, "its own batch", own))
         if seen:
             tokens = {name: sum(own[name] for own in seen) for name in _TOKENS}
             progress.step(step, {**_mean(seen), **tokens}, slots // rows * len(seen), seconds)
         show(lines)
 
-    def on_stop(step: int, states: TrainState) -> None:
+    def on_stop(step: int, states: TrainState, is_end: bool) -> None:
+        del is_end  # Of these steps; the others of the run may follow.
         found = validate(states.params) if validate and cadence.validates(step) else None
         lines = []
         for row, member in live():
             fields = None if found is None else found[row]
             state = unstack(states, [row])[0] if cadence.saves(step) else None
+            if state is not None and not is_finite(state):
+                give_up(member, step, f"What step {step:,} has made is not finite.")
+                continue
             lines.append(member.journal.stop(step, fields, state))
         show(lines)
 

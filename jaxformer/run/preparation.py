@@ -3,29 +3,50 @@
 import hashlib
 import itertools
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from jaxformer.data import moses_bpe, sentence_piece
 from jaxformer.data.batching import BatchPlan
 from jaxformer.data.corpus import Corpus
 from jaxformer.data.encoded import Encoded, encode_pairs
-from jaxformer.data.tokenizer import Tokenizer, train_tokenizer
+from jaxformer.data.moses_bpe import MosesBpe, train_moses_bpe
+from jaxformer.data.sentence_piece import SentencePiece, train_sentence_piece
+from jaxformer.data.tokenizer import Tokenizer
+
+MOSES_BPE = "moses_bpe"
+
+_LOADERS: dict[str, Callable[[Path], Tokenizer]] = {
+    sentence_piece.FILE_NAME: SentencePiece.load,
+    moses_bpe.FILE_NAME: MosesBpe.load,
+}
 
 
-def tokenizer_path(workdir: str | os.PathLike[str]) -> Path:
+def tokenizer_folder(workdir: str | os.PathLike[str]) -> Path:
     """Where a run keeps its vocabulary."""
-    return Path(workdir) / "tokenizer" / "sentencepiece.model"
+    return Path(workdir) / "tokenizer"
 
 
-def learn_tokenizer(corpus: Corpus, vocab_size: int, vocab_type: str) -> Tokenizer:
+def learn_tokenizer(
+    corpus: Corpus, vocab_size: int, vocab_type: str, *, source: str, target: str
+) -> Tokenizer:
     """Trains the vocabulary that both languages share, on the training split alone (5.1).
 
-    Raises: ValueError as `Corpus.pairs` and `train_tokenizer`.
+    Args:
+      vocab_size: pieces; for moses_bpe the merges that they come from.
+      vocab_type: moses_bpe, or a type of SentencePiece's.
+      source, target: language codes.
+
+    Raises: ValueError as `Corpus.pairs`, `train_sentence_piece` and `train_moses_bpe`.
     """
-    text = itertools.chain.from_iterable(corpus.pairs("train"))
-    return train_tokenizer(text, vocab_size, model_type=vocab_type)
+    pairs = corpus.pairs("train")
+    if vocab_type == MOSES_BPE:
+        return train_moses_bpe(pairs, vocab_size, source=source, target=target)
+    text = itertools.chain.from_iterable(pairs)
+    return train_sentence_piece(text, vocab_size, model_type=vocab_type)
 
 
 def load_tokenizer(workdir: str | os.PathLike[str], fingerprint: str) -> Tokenizer:
@@ -36,13 +57,15 @@ def load_tokenizer(workdir: str | os.PathLike[str], fingerprint: str) -> Tokeniz
 
     Raises: ValueError if it is missing, damaged, or another one.
     """
-    path = tokenizer_path(workdir)
-    if not path.is_file():
+    folder = tokenizer_folder(workdir)
+    found = [name for name in _LOADERS if (folder / name).is_file()]
+    if not found:
         raise ValueError(
-            f"{path} is missing, and the checkpoints beside it are of no use without it. Put it "
-            "back, or train in another --workdir."
+            f"{folder} holds no vocabulary ({' or '.join(_LOADERS)}), and the checkpoints beside "
+            "it are of no use without it. Put it back, or train in another --workdir."
         )
-    tokenizer = Tokenizer.load(path)
+    path = folder / found[0]
+    tokenizer = _LOADERS[found[0]](path)
     if tokenizer.fingerprint != fingerprint:
         raise ValueError(
             f"{path} is not the vocabulary that the checkpoints were trained with. Put that one "

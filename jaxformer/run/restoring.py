@@ -49,9 +49,9 @@ def restore(
     with Checkpoints(checkpoints_path(workdir), read_only=True) as checkpoints:
         tokenizer = load_tokenizer(workdir, checkpoints.read_meta()["tokenizer"])
         model = make_model(tokenizer.vocab_size)
-        trees = checkpoints.last_params(num_average, abstract_params(model))
-        steps = checkpoints.all_steps()[::-1][: len(trees)]
-    return Trained(model, average(trees), tokenizer, steps)
+        params = average(checkpoints.last_params(num_average, abstract_params(model)))
+        steps = checkpoints.all_steps()[::-1][:num_average]
+    return Trained(model, params, tokenizer, steps)
 
 
 def abstract_params(model: Transformer) -> Params:

@@ -1,6 +1,7 @@
 """Sums over the steps since the last line of metrics.jsonl."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ class Tally:
       slots: places for tokens, both sides together.
       learning_rate: of the last step.
       seconds: of training, evaluation and saving left out.
+      skipped: steps whose update was left out, which only this and `seconds` count.
     """
 
     steps: int = 0
@@ -30,9 +32,14 @@ class Tally:
     slots: int = 0
     learning_rate: float = 0.0
     seconds: float = 0.0
+    skipped: int = 0
 
     def add(self, metrics: Mapping[str, Any], slots: int, seconds: float) -> None:
         """Adds a step's metrics, as the train step gives them."""
+        self.seconds += seconds
+        if metrics.get("skipped"):
+            self.skipped += 1
+            return
         tokens = float(metrics["target_tokens"])
         self.steps += 1
         self.loss += float(metrics["loss"]) * tokens
@@ -42,22 +49,30 @@ class Tally:
         self.target_tokens += tokens
         self.slots += slots
         self.learning_rate = float(metrics["learning_rate"])
-        self.seconds += seconds
 
     def row(self, step: int) -> dict[str, Any]:
-        """Returns the line of metrics of the steps up to `step`: means a target token, sums."""
-        tokens = max(self.target_tokens, 1.0)
-        return {
+        """Returns the line of metrics of the steps up to `step`: means a target token, sums.
+
+        It has `skipped` only where that is not 0; the means of no step are NaN.
+        """
+        tokens = max(self.target_tokens, 1.0) if self.steps else math.nan
+        row = {
             "step": step,
             "loss": self.loss / tokens,
             "nll": self.nll / tokens,
             "learning_rate": np.float32(self.learning_rate),
-            "grad_norm": self.grad_norm / max(self.steps, 1),
+            "grad_norm": self.grad_norm / (self.steps or math.nan),
             "source_tokens": int(self.source_tokens),
             "target_tokens": int(self.target_tokens),
             "padding": self.padding,
             "seconds": round(self.seconds, 4),
         }
+        return {**row, "skipped": self.skipped} if self.skipped else row
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no step."""
+        return self.steps + self.skipped == 0
 
     @property
     def padding(self) -> float:

@@ -10,11 +10,11 @@ import jax
 
 from jaxformer.io.checkpoint import Checkpoints
 from jaxformer.io.record import Metrics
+from jaxformer.run.finite import NotFinite, TrainStep, are_finite, describe, is_finite
 from jaxformer.run.progress import Progress
 from jaxformer.run.tally import Tally
 from jaxformer.train import Batch, Params, TrainState
 
-TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 Validate = Callable[[Params], Mapping[str, float]]
 
 # Metrics are fetched when so many later steps have been handed to the device, which is then never
@@ -59,8 +59,8 @@ class Journal:
     """What one run puts on file: its lines of metrics and its checkpoints.
 
     A line of metrics is on file before the checkpoint of its step is, so that none is missing after
-    a kill. The line at the last step may be of an incomplete interval; a run that is made longer
-    writes it anew (see `resume_point`).
+    a kill or a power cut. The line at the last step may be of an incomplete interval; a run that is
+    made longer writes it anew (see `resume_point`).
 
     Attributes:
       tally: of the steps since the last line.
@@ -103,14 +103,17 @@ class Journal:
           fields: of the evaluation, None if there was none.
           state: to be saved, None if no checkpoint is due.
 
-        Returns: the line, None if none is due.
+        Returns: the line, None if none is due: where a signal stops the loop there is none.
         """
-        before_line, row = self.tally, None
-        is_whole = fields is not None or self._cadence.logs(step)
-        if is_whole or (step == self._cadence.num_steps and self._cadence.log_every > 0):
-            row = self.write(step, fields or {})
+        kept, row = self.tally, None
+        if self._cadence.stops(step):
+            is_whole = fields is not None or self._cadence.logs(step)
+            if is_whole or (step == self._cadence.num_steps and self._cadence.log_every > 0):
+                row = self.write(step, fields or {})
+            if is_whole:
+                kept = Tally()
         if state is not None:
-            kept = Tally() if is_whole else before_line
+            self._metrics_file.sync()
             self._checkpoints.save(state, meta={**self._meta, "tally": kept.to_json()})
         return row
 
@@ -142,7 +145,8 @@ def drive(
     *,
     stops: Callable[[int], bool],
     on_metrics: Callable[[int, Mapping[str, Any], int, float], None],
-    on_stop: Callable[[int, TrainState], None],
+    on_stop: Callable[[int, TrainState, bool], None],
+    should_end: Callable[[], bool] = lambda: False,
 ) -> TrainState:
     """Takes the steps and returns the last state; the host looks on from a few steps behind.
 
@@ -150,7 +154,9 @@ def drive(
       steps: numbers of those to take.
       stops: whether the host needs the state after a step.
       on_metrics: called once a step, in order, with its number, metrics, slots and seconds.
-      on_stop: called with number and state of a step that stops, when all metrics are known.
+      on_stop: called with number and state of a step that stops, and whether the loop ends there,
+        when all metrics are known.
+      should_end: looked at after every step.
     """
     waiting: deque[tuple[int, dict[str, jax.Array], int]] = deque()
     clock = time.perf_counter()
@@ -168,11 +174,13 @@ def drive(
     for step, (state, metrics) in zip(steps, stream, strict=False):
         waiting.append((step, metrics, slots_of.popleft()))
         settle(_STEPS_AHEAD)
-        if stops(step):
+        is_end = step == steps[-1] or should_end()
+        if stops(step) or is_end:
             settle(0)
-            on_stop(step, state)
+            on_stop(step, state, is_end)
             clock = time.perf_counter()
-    settle(0)
+        if is_end:
+            break
     return state
 
 
@@ -187,16 +195,23 @@ def train(
     progress: Progress,
     validate: Validate | None = None,
     tally: Tally | None = None,
+    should_end: Callable[[], bool] = lambda: False,
+    name_batch: Callable[[int], str] = "batch {}".format,
     meta: Mapping[str, Any] | None = None,
 ) -> TrainState:
-    """Trains up to `cadence.num_steps` and returns the last state.
+    """Trains up to `cadence.num_steps`, or to an end before, and returns the last state, saved.
 
     Args:
       train_step: compiled; it may donate its state.
       state: to start or go on from.
       batches: from the step of `state` on.
       validate: parameters -> fields for the line of metrics; without it no evaluation is due.
+      should_end: looked at after every step.
+      name_batch: step, counted from 1 -> its batch in words.
       tally, meta: as for `Journal`.
+
+    Raises: NotFinite if a step's loss, gradient norm or rate is not finite and the step has not
+      left its update out. Then no state after that step has been saved, nor a line of metrics.
     """
     if validate is None:
         cadence = dataclasses.replace(cadence, eval_every=0)
@@ -209,12 +224,20 @@ def train(
             progress.row(row)
 
     def on_metrics(step: int, metrics: Mapping[str, Any], slots: int, seconds: float) -> None:
+        if not are_finite(metrics):
+            told = describe(step, name_batch(step), metrics)
+            if not metrics.get("skipped"):
+                raise NotFinite(told)
+            progress.say(f"{told} Its update was left out.")
         progress.step(step, metrics, slots, seconds)
         show(journal.add(step, metrics, slots, seconds))
 
-    def on_stop(step: int, state: TrainState) -> None:
+    def on_stop(step: int, state: TrainState, is_end: bool) -> None:
         fields = validate(state.params) if validate and cadence.validates(step) else None
-        show(journal.stop(step, fields, state if cadence.saves(step) else None))
+        is_saved = is_end or cadence.saves(step)
+        if is_saved and not is_finite(state):
+            raise NotFinite(f"What step {step:,} ({name_batch(step)}) has made is not finite.")
+        show(journal.stop(step, fields, state if is_saved else None))
 
     return drive(
         train_step,
@@ -224,6 +247,7 @@ def train(
         stops=cadence.stops,
         on_metrics=on_metrics,
         on_stop=on_stop,
+        should_end=should_end,
     )
 
 
@@ -234,7 +258,7 @@ def resume_point(meta: Mapping[str, Any], step: int) -> tuple[Tally, int]:
     line of its own step can only be the last one of a run that is now made longer.
     """
     tally = Tally.from_json(meta["tally"])
-    return tally, step if tally.steps == 0 else step - 1
+    return tally, step if tally.is_empty else step - 1
 
 
 def _is_due(step: int, every: int) -> bool:

@@ -15,7 +15,6 @@ from jaxformer.train import Params
 
 Translate = Callable[[Params, Sequence[str]], list[str]]
 
-_WORD_START = "\u2581"
 _SENTENCE_ENDS = (".", "!", "?", ";", ":", "\u3002", "\uff01", "\uff1f")
 
 
@@ -137,14 +136,14 @@ def cut(tokens: np.ndarray, limit: int, tokenizer: Tokenizer) -> list[np.ndarray
     if len(tokens) <= limit:
         return [tokens]
     tokens, room = tokens[:-1], limit - 1
-    names = tokenizer.pieces(tokens)
+    names, starts_word = tokenizer.pieces(tokens), tokenizer.starts_word(tokens)
     pieces = []
     start = 0
     while start < len(tokens):
         end = min(start + room, len(tokens))
         if end < len(tokens):
             inner = range(end, start + room // 2, -1)
-            words = [place for place in inner if names[place].startswith(_WORD_START)]
+            words = [place for place in inner if starts_word[place]]
             ends = [place for place in words if names[place - 1].endswith(_SENTENCE_ENDS)]
             end = next(iter(ends or words), end)
         pieces.append(np.append(tokens[start:end], np.int32(EOS)))

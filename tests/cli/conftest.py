@@ -29,6 +29,19 @@ TINY = [
     "--config.optimizer.warmup_steps=20",
 ]
 
+STEPS = 11
+# Every interval ends elsewhere, and the checkpoints stand between lines of metrics.
+CADENCE = [
+    "--config.train.log_every=4",
+    "--config.train.eval_every=6",
+    "--config.train.checkpoint_every=3",
+    "--config.train.accumulate=2",
+    "--config.train.dropout_rate=0.3",
+    # Several epochs.
+    "--config.data.source_tokens=900",
+    "--config.data.target_tokens=900",
+]
+
 
 @dataclass
 class Result:
@@ -109,3 +122,23 @@ def trained(tiny, tmp_path_factory):
     )
     assert result.code == 0, result.err
     return workdir, result
+
+
+@pytest.fixture(scope="session")
+def train(tiny, jaxformer):
+    """Returns the function that trains in a workdir up to a step."""
+
+    def run(workdir, num_steps=STEPS, *more):
+        return jaxformer(
+            *tiny, *CADENCE, f"--workdir={workdir}", f"--config.train.num_steps={num_steps}", *more
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def unbroken(train, tmp_path_factory):
+    """Returns the workdir of a training without a stop."""
+    workdir = tmp_path_factory.mktemp("runs") / "unbroken"
+    assert train(workdir).code == 0
+    return workdir

@@ -105,7 +105,9 @@ def test_pairs_too_long_to_train_on_are_counted(tiny, jaxformer, tmp_path):
 
 def test_evaluation_scores_every_sentence(trained, jaxformer, corpus):
     workdir, _ = trained
-    result = jaxformer("evaluate", f"--workdir={workdir}", "--split=test")
+    result = jaxformer(
+        "evaluate", f"--workdir={workdir}", "--split=test", "--protocol=multi_bleu_lc"
+    )
     assert (result.code, result.err) == (0, "")
     assert re.search(r"^sacreBLEU +\d+\.\d\d +nrefs:1\|case:mixed\|.*version:", result.out, re.M)
     assert re.search(r"^chrF +\d+\.\d\d", result.out, re.M)
@@ -124,6 +126,11 @@ def test_evaluation_scores_every_sentence(trained, jaxformer, corpus):
 
     references = (corpus / "test.target").read_text(encoding="utf-8").splitlines()
     assert record["bleu"] == BLEU().corpus_score(lines, [references]).score
+    # Words of letters only: every way of dividing them into tokens is the same.
+    unsmoothed = BLEU(smooth_method="none").corpus_score(lines, [references]).score
+    assert record["published_protocol"]["bleu"] == pytest.approx(unsmoothed)
+    assert f"BLEU        {unsmoothed:.2f}  multi_bleu_lc: letters small" in result.out
+    assert f"Model: {record['parameters']:,} parameters" in trained[1].out
 
 
 def test_perplexity_is_that_of_training_when_one_checkpoint_is_evaluated(trained, jaxformer):

@@ -23,7 +23,10 @@ def one_sentence(result):
 
 
 ARGUMENTS = {
-    "no command": ([], "A command is needed: train, evaluate, translate. See jaxformer --help."),
+    "no command": (
+        [],
+        "A command is needed: train, evaluate, translate, sweep, report. See jaxformer --help.",
+    ),
     "unknown command": (["trian"], "Unknown command 'trian'. Did you mean 'train'?"),
     "no config": (
         ["train", "--workdir=w"],
@@ -132,6 +135,7 @@ def test_wrong_settings(tiny, jaxformer, tmp_path, override):
 
 CONFIGS = {
     "bose.py": "There is no config file '{folder}/bose.py'. Did you mean 'base.py'?",
+    "typos.py": "There is no config file '{folder}/typos.py'. Did you mean 'typo.py'?",
     "empty.py": "{folder}/empty.py has no function get_config, so it is not a config file.",
     "number.py": "get_config of {folder}/number.py returned int, expected a ConfigDict.",
     "syntax.py": "Config file {folder}/syntax.py: ",
@@ -265,6 +269,8 @@ def test_what_a_trained_model_does_not_have(trained, jaxformer):
     workdir, _ = trained
     said = one_sentence(jaxformer("evaluate", f"--workdir={workdir}", "--split=tset"))
     assert said == "Corpus 'plain_text' has no split 'tset'; it has train, valid, test."
+    said = one_sentence(jaxformer("evaluate", f"--workdir={workdir}", "--protocol=bleu"))
+    assert said == "Unknown protocol 'bleu'; there are multi_bleu_lc, paper."
     said = one_sentence(jaxformer("evaluate", f"--workdir={workdir}", "--config.model.d_model=32"))
     assert said.startswith("model.d_model belongs to the trained model and cannot be changed now")
     said = one_sentence(jaxformer("translate", f"--workdir={workdir}", "--input=nowhere"))
@@ -324,7 +330,7 @@ def test_help_and_version_import_nothing_that_is_slow():
     assert "usage: jaxformer COMMAND" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "translate"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "translate", "sweep"])
 def test_every_command_has_help(jaxformer, command):
     result = jaxformer(command, "--help")
     assert (result.code, result.err) == (0, "")

@@ -1,7 +1,10 @@
 """A training that was stopped goes on as if it had not been."""
 
 import json
+import os
 import shutil
+import signal
+import socket
 import warnings
 
 import jax
@@ -10,40 +13,10 @@ import orbax.checkpoint as ocp
 import pytest
 
 from jaxformer.io.checkpoint import Checkpoints
+from jaxformer.io.lock import lock
 from jaxformer.io.record import Metrics
-
-STEPS = 11
-# Every interval ends elsewhere, and the checkpoints stand between lines of metrics.
-CADENCE = [
-    "--config.train.log_every=4",
-    "--config.train.eval_every=6",
-    "--config.train.checkpoint_every=3",
-    "--config.train.accumulate=2",
-    "--config.train.dropout_rate=0.3",
-    # Several epochs.
-    "--config.data.source_tokens=900",
-    "--config.data.target_tokens=900",
-]
-
-
-@pytest.fixture(scope="module")
-def train(tiny, jaxformer):
-    """Returns the function that trains in a workdir up to a step."""
-
-    def run(workdir, num_steps=STEPS, *more):
-        return jaxformer(
-            *tiny, *CADENCE, f"--workdir={workdir}", f"--config.train.num_steps={num_steps}", *more
-        )
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def unbroken(train, tmp_path_factory):
-    """Returns the workdir of a training without a stop."""
-    workdir = tmp_path_factory.mktemp("runs") / "unbroken"
-    assert train(workdir).code == 0
-    return workdir
+from jaxformer.run import training
+from tests.cli.conftest import STEPS
 
 
 def lines_of(workdir):
@@ -111,6 +84,48 @@ def test_an_interrupted_run_equals_the_unbroken_one(train, unbroken, tmp_path, m
     assert state_of(workdir) == state_of(unbroken)
 
 
+@pytest.mark.parametrize(("number", "step"), [(signal.SIGINT, 4), (signal.SIGTERM, 5)])
+def test_a_signal_saves_and_the_rest_equals_the_unbroken_run(
+    train, unbroken, tmp_path, monkeypatch, number, step
+):
+    workdir = tmp_path / "run"
+    training_steps = training.training_steps
+
+    def with_a_signal(*args):
+        for state, metrics in training_steps(*args):
+            if int(state.step) == step:
+                os.kill(os.getpid(), number)
+            yield state, metrics
+
+    monkeypatch.setattr(training, "training_steps", with_a_signal)
+    result = train(workdir)
+    assert result.code == 128 + number
+    assert result.err == (
+        f"jaxformer: Stopped by {number.name} after step {step}, which is saved: the same command "
+        "goes on from there.\n"
+    )
+    assert [row["step"] for row in lines_of(workdir)] == [4]
+    monkeypatch.undo()
+    assert f"Going on from step {step} of 11." in train(workdir).out
+    assert lines_of(workdir) == lines_of(unbroken)
+    assert state_of(workdir) == state_of(unbroken)
+
+
+def test_a_signal_at_the_last_step_is_an_ordinary_end(train, unbroken, tmp_path, monkeypatch):
+    workdir = tmp_path / "run"
+    save = Checkpoints.save
+
+    def with_a_signal(self, state, meta):
+        if int(state.step) == STEPS:
+            os.kill(os.getpid(), signal.SIGTERM)
+        save(self, state, meta)
+
+    monkeypatch.setattr(Checkpoints, "save", with_a_signal)
+    result = train(workdir)
+    assert (result.code, result.err) == (0, "")
+    assert lines_of(workdir) == lines_of(unbroken)
+
+
 def test_a_finished_run_is_left_as_it_is(train, unbroken):
     before = (unbroken / "metrics.jsonl").read_bytes()
     settings = (unbroken / "config.json").read_bytes()
@@ -126,6 +141,18 @@ def test_a_finished_run_is_left_as_it_is(train, unbroken):
 def test_another_seed_gives_another_run(train, unbroken, tmp_path):
     assert train(tmp_path / "run", 4, "--config.train.seed=1").code == 0
     assert lines_of(tmp_path / "run")[0]["loss"] != lines_of(unbroken)[0]["loss"]
+
+
+def test_a_workdir_in_use_is_refused(train, unbroken):
+    before = {path: path.read_bytes() for path in unbroken.rglob("*") if path.is_file()}
+    with lock(unbroken):
+        result = train(unbroken, 12)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
+        f"jaxformer: {unbroken} is in use by process {os.getpid()} on {socket.gethostname()}. Wait "
+        "for its end, or give another --workdir.\n"
+    )
+    assert {path: path.read_bytes() for path in unbroken.rglob("*") if path.is_file()} == before
 
 
 def test_another_config_is_refused_and_nothing_is_lost(train, unbroken):
@@ -157,12 +184,13 @@ def test_what_the_run_was_trained_on_must_be_there(train, unbroken, corpus, tmp_
         vocabulary.unlink()
         result = train(workdir, 12)
         message = (
-            f"{vocabulary} is missing, and the checkpoints beside it are of no use without it."
+            f"{vocabulary.parent} holds no vocabulary (sentencepiece.model or moses_bpe.json), and "
+            "the checkpoints beside it are of no use without it."
         )
     else:
-        from jaxformer.data.tokenizer import train_tokenizer
+        from jaxformer.data.sentence_piece import train_sentence_piece
 
-        train_tokenizer(["some other text " * 9, "and more"], 275).save(vocabulary)
+        train_sentence_piece(["some other text " * 9, "and more"], 275).save(vocabulary.parent)
         result = train(workdir, 12)
         message = f"{vocabulary} is not the vocabulary that the checkpoints were trained with."
     assert result.code == 2

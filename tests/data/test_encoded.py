@@ -47,10 +47,11 @@ def test_nothing_is_copied_where_all_pairs_fit(sentences):
 
 
 class Lengths:
-    """A tokenizer that gives a text's length."""
+    """A tokenizer that gives a text's length, of a target with a minus."""
 
-    def encode(self, texts):
-        return [np.array([len(text), EOS], np.int32) for text in texts]
+    def encode(self, texts, side="source"):
+        sign = -1 if side == "target" else 1
+        return [np.array([sign * len(text), EOS], np.int32) for text in texts]
 
 
 def test_pairs_stay_in_order_however_many_are_encoded_at_a_time(monkeypatch):
@@ -58,4 +59,4 @@ def test_pairs_stay_in_order_however_many_are_encoded_at_a_time(monkeypatch):
     pairs = [("s" * number, "t" * (10 + number)) for number in range(4, 12)]
     found = encode_pairs(pairs, Lengths())
     assert as_lists(found.source) == [[number, EOS] for number in range(4, 12)]
-    assert as_lists(found.target) == [[10 + number, EOS] for number in range(4, 12)]
+    assert as_lists(found.target) == [[-(10 + number), EOS] for number in range(4, 12)]

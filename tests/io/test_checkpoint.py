@@ -1,6 +1,7 @@
 import gc
 import logging
 import os
+import re
 import resource
 import shutil
 import signal
@@ -15,6 +16,7 @@ import optax
 import pytest
 
 from jaxformer.io.checkpoint import Checkpoints
+from jaxformer.io.digest import SUMS, write_sums
 from jaxformer.train import Hyper, TrainState
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,7 +104,7 @@ def test_an_empty_folder_has_no_step(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.all_steps() == []
         assert checkpoints.latest_step() is None
-        assert checkpoints.best_step() is None
+        assert checkpoints.newest_sound() == (None, {})
         for read in (
             lambda: checkpoints.restore(ABSTRACT),
             lambda: checkpoints.last_params(1, ABSTRACT.params),
@@ -139,20 +141,6 @@ def test_keep_must_be_positive(tmp_path):
         Checkpoints(tmp_path, keep=0)
 
 
-def test_the_best_is_kept_beside_the_newest(tmp_path):
-    losses = {1: 5.0, 2: 1.0, 3: float("nan"), 4: 9.0, 5: np.float32(8.0), 6: None}
-    with Checkpoints(tmp_path, keep=2, best="valid_nll") as checkpoints:
-        for step, loss in losses.items():
-            metrics = None if loss is None else {"valid_nll": loss, "other": -step}
-            checkpoints.save(make_state(step), metrics=metrics)
-        assert checkpoints.best_step() == 2
-    with Checkpoints(tmp_path, keep=2, best="valid_nll") as checkpoints:
-        assert checkpoints.best_step() == 2
-        checkpoints.save(make_state(7), metrics={"valid_nll": 0.5})
-        assert checkpoints.best_step() == 7
-        assert checkpoints.all_steps() == [6, 7]
-
-
 def test_meta_lies_beside_the_state(tmp_path):
     with Checkpoints(tmp_path, keep=2) as checkpoints:
         checkpoints.save(make_state(1), meta={"epoch": np.int64(2), "loss": [np.float32(0.1)]})
@@ -165,7 +153,7 @@ def test_last_params_are_the_newest_first(tmp_path):
     save_steps(tmp_path, 1, 2, 3)
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         for n, steps in {1: [3], 2: [3, 2], 9: [3, 2, 1]}.items():
-            found = checkpoints.last_params(n, ABSTRACT.params)
+            found = list(checkpoints.last_params(n, ABSTRACT.params))
             assert len(found) == len(steps)
             for params, step in zip(found, steps, strict=True):
                 assert_same(params, make_state(step).params)
@@ -195,7 +183,7 @@ def test_another_model_is_told_in_one_sentence(tmp_path, capfd, kind, part):
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         read = {
             "state": lambda: checkpoints.restore(abstract),
-            "params": lambda: checkpoints.last_params(1, abstract.params),
+            "params": lambda: next(checkpoints.last_params(1, abstract.params)),
         }[part]
         with pytest.raises(ValueError, match=f"^Checkpoint 3 in {tmp_path} has") as raised:
             read()
@@ -211,7 +199,7 @@ def test_more_than_expected_and_another_kind_of_key_are_told(tmp_path):
         with pytest.raises(ValueError, match=r"has opt_state.*\.mu\.extra, which is not expected"):
             checkpoints.restore(ABSTRACT)
         with pytest.raises(ValueError, match=r"has params\.extra, which is not expected"):
-            checkpoints.last_params(1, ABSTRACT.params)
+            next(checkpoints.last_params(1, ABSTRACT.params))
         other = jax.eval_shape(lambda: make_state(extra=True, impl="rbg"))
         with pytest.raises(ValueError, match=r"has key as uint32\[2\], but uint32\[4\]"):
             checkpoints.restore(other)
@@ -225,23 +213,81 @@ def test_a_damaged_checkpoint_is_told_in_one_sentence(tmp_path, capfd):
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         for read in (
             lambda: checkpoints.restore(ABSTRACT),
-            lambda: checkpoints.last_params(1, ABSTRACT.params),
+            lambda: next(checkpoints.last_params(1, ABSTRACT.params)),
+            checkpoints.read_meta,
         ):
             with pytest.raises(ValueError, match=r"Checkpoint 2 in .* cannot be read") as raised:
                 read()
+            assert "is not as it was saved). Move its folder away" in str(raised.value)
             assert "\n" not in str(raised.value)
-        shutil.rmtree(tmp_path / "2" / "state")
-        with pytest.raises(ValueError, match=r"Checkpoint 2 in .* cannot be read"):
-            checkpoints.restore(ABSTRACT)
         assert_same(checkpoints.restore(ABSTRACT, step=1), make_state(1))
+        # The newest that averaging needs are read one by one.
+        found = checkpoints.last_params(2, ABSTRACT.params)
+        with pytest.raises(ValueError, match=r"Checkpoint 2 in .* cannot be read"):
+            next(found)
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_orbax_cannot_read_is_told_in_one_sentence(tmp_path, capfd):
+    save_steps(tmp_path, 1)
+    for path in (tmp_path / "1" / "state").rglob("*"):
+        if path.is_file() and path.parent.name == "d":
+            path.write_bytes(path.read_bytes()[:20])
+    write_sums(tmp_path / "1")
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        for read in (
+            lambda: checkpoints.restore(ABSTRACT),
+            lambda: next(checkpoints.last_params(1, ABSTRACT.params)),
+        ):
+            with pytest.raises(ValueError, match=r"Checkpoint 1 in .* cannot be read") as raised:
+                read()
+            assert "\n" not in str(raised.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_newest_sound_one_is_found_and_a_damaged_one_set_aside(tmp_path):
+    save_steps(tmp_path, 1, 2, 3, 4)
+    # A half-deleted step, a missing file, and one that was saved before there were sums.
+    shutil.rmtree(tmp_path / "4" / "state")
+    (tmp_path / "3" / "meta" / "metadata").unlink()
+    (tmp_path / "2" / SUMS).unlink()
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        step, faults = checkpoints.newest_sound()
+        assert step == 1
+        assert list(faults) == [4, 3, 2]
+        assert re.fullmatch("state/.* is missing", faults[4])
+        assert faults[3] == "meta/metadata is missing"
+        assert faults[2] == "SHA256SUMS is missing"
+        assert checkpoints.set_aside(4) == str(tmp_path / "4.damaged")
+        assert checkpoints.all_steps() == [1, 2, 3]
+        assert checkpoints.set_aside(3) == str(tmp_path / "3.damaged")
+        assert checkpoints.set_aside(2) == str(tmp_path / "2.damaged")
+        checkpoints.save(make_state(3))
+        checkpoints.save(make_state(4))
+    shutil.rmtree(tmp_path / "4" / "state")
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        assert checkpoints.newest_sound()[0] == 3
+        assert checkpoints.set_aside(4) == str(tmp_path / "4.damaged-2")
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        checkpoints.save(make_state(5))
+        assert checkpoints.all_steps() == [3, 5]
+    names = ["2.damaged", "3", "3.damaged", "4.damaged", "4.damaged-2", "5"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    shutil.rmtree(tmp_path / "3" / "state")
+    (tmp_path / "5" / SUMS).write_bytes(b"")
+    message = r"No checkpoint in .* is as it was saved: 5 \(SHA256SUMS is damaged\); 3 \(state/"
+    with (
+        Checkpoints(tmp_path, read_only=True) as checkpoints,
+        pytest.raises(ValueError, match=message),
+    ):
+        checkpoints.newest_sound()
 
 
 def test_what_a_killed_save_left_is_ignored_and_cleared(tmp_path):
     save_steps(tmp_path, 1)
     # What a kill leaves: the newer step under its temporary name, here as whole as can be.
-    for step in (2, 9):
-        shutil.copytree(tmp_path / "1", tmp_path / f"{step}.orbax-checkpoint-tmp")
+    for name in ("2", "9", "2.unsummed"):
+        shutil.copytree(tmp_path / "1", tmp_path / f"{name}.orbax-checkpoint-tmp")
     with Checkpoints(tmp_path, keep=2) as checkpoints:
         assert checkpoints.all_steps() == [1]
         checkpoints.save(make_state(2))

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxformer.model import Learned, Transformer, parameter_count, pre_norm
+from jaxformer.model import Learned, Transformer, forward_flops, parameter_count, pre_norm
 
 # The paper's vocabulary of about 37,000 word pieces (section 5.1).
 BASE = {
@@ -94,3 +94,26 @@ def test_rows_are_in_the_papers_order():
     ]
     assert len(rows) == 11
     assert sorted(rows) == sorted(rows, key=lambda row: row[1])
+
+
+@pytest.mark.parametrize("changes", [{}, {"num_heads": 3, "d_k": 20, "d_v": 28}, layers(1)])
+def test_operations_are_those_that_xla_counts(changes):
+    small = {
+        **BASE,
+        "vocab_size": 1009,
+        "d_model": 64,
+        "d_ff": 208,
+        "num_heads": 4,
+        "d_k": 16,
+        "d_v": 16,
+        **changes,
+    }
+    rows, source, target = 3, 40, 56
+    model = Transformer(**small)
+    batch = [jax.ShapeDtypeStruct((rows, length), np.int32) for length in (source, target)]
+    params = jax.eval_shape(model.init, jax.random.key(0), *batch)
+    counted = jax.jit(model.apply).lower(params, *batch).compile().cost_analysis()["flops"]
+    expected = rows * forward_flops(**small, source_length=source, target_length=target)
+    # XLA counts additions, norms and softmaxes too.
+    assert expected == pytest.approx(counted, rel=0.05)
+    assert expected < counted

@@ -53,6 +53,9 @@ class Log:
         self.events.append(f"save {state.step}")
         self.saved[int(state.step)] = float(state.params)
 
+    def sync(self):
+        pass
+
     def write(self, row):
         self.events.append(f"write {row['step']}")
         self.rows.append(row)
@@ -180,8 +183,8 @@ def test_one_that_diverges_is_given_up_and_the_others_do_not_notice(bad):
     # No checkpoint is overwritten by what is not finite.
     assert list(logs[1].saved) == [4] * (bad > 4)
     assert progress.said == [
-        f"run 1 has diverged at step {bad} (loss inf, norm of the gradient 1). It is not trained "
-        "on."
+        f"run 1 has diverged. Step {bad} (its own batch) is not finite: loss inf, gradient norm 1, "
+        f"learning rate {bad / 10:.4g}. It is not trained on."
     ]
     assert all(np.isfinite(row["loss"]) for row in progress.rows)
 
@@ -190,7 +193,7 @@ def test_a_gradient_that_is_not_finite_counts_before_its_parameters_are_saved():
     members, logs, _, progress = run([(0, 0, 0), (1, 0, -4)])
     assert [member.diverged_at for member in members] == [0, 4]
     assert logs[1].saved == {}
-    assert "norm of the gradient nan" in progress.said[0]
+    assert "gradient norm nan" in progress.said[0]
 
 
 def test_when_all_have_diverged_it_is_over():

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from jaxformer.run.preparation import learn_tokenizer, load_tokenizer, prepare_data, tokenizer_path
+from jaxformer.run.preparation import (
+    learn_tokenizer,
+    load_tokenizer,
+    prepare_data,
+    tokenizer_folder,
+)
 
 
 class Corpus:
@@ -21,15 +26,19 @@ VALID = [("one", "three " * 30), ("two", "four")]
 BUDGETS = {"max_length": 20, "source_tokens": 100, "target_tokens": 100}
 
 
+def learn(vocab_size=290, vocab_type="bpe", **splits):
+    return learn_tokenizer(Corpus(**splits), vocab_size, vocab_type, source="en", target="de")
+
+
 @pytest.fixture(scope="module")
 def tokenizer():
-    return learn_tokenizer(Corpus(train=TRAIN, valid=VALID), 290, "bpe")
+    return learn(train=TRAIN, valid=VALID)
 
 
 def test_the_vocabulary_is_of_the_training_text_alone(tokenizer):
-    other = learn_tokenizer(Corpus(train=TRAIN, valid=[("unseen", "words")]), 290, "bpe")
+    other = learn(train=TRAIN, valid=[("unseen", "words")])
     assert other.fingerprint == tokenizer.fingerprint
-    assert learn_tokenizer(Corpus(train=TRAIN[:30]), 290, "bpe").fingerprint != other.fingerprint
+    assert learn(train=TRAIN[:30]).fingerprint != other.fingerprint
 
 
 def test_long_pairs_are_left_out_of_training_only(tokenizer):
@@ -62,12 +71,17 @@ def test_no_pair_is_short_enough(tokenizer):
         prepare_data(Corpus(train=TRAIN), tokenizer, **{**BUDGETS, "max_length": 2})
 
 
-def test_a_vocabulary_is_the_one_that_was_saved(tokenizer, tmp_path):
-    path = tokenizer_path(tmp_path)
-    with pytest.raises(ValueError, match=r"sentencepiece.model is missing"):
+@pytest.mark.parametrize(
+    ("vocab_type", "name"), [("bpe", "sentencepiece.model"), ("moses_bpe", "moses_bpe.json")]
+)
+def test_a_vocabulary_is_the_one_that_was_saved(tmp_path, vocab_type, name):
+    size = {"bpe": 290, "moses_bpe": 9}[vocab_type]
+    tokenizer = learn(size, vocab_type, train=TRAIN)
+    with pytest.raises(ValueError, match=r"tokenizer holds no vocabulary \(sentencepiece.model or"):
         load_tokenizer(tmp_path, tokenizer.fingerprint)
-    tokenizer.save(path)
+    tokenizer.save(tokenizer_folder(tmp_path))
+    assert [path.name for path in tokenizer_folder(tmp_path).iterdir()] == [name]
     loaded = load_tokenizer(tmp_path, tokenizer.fingerprint)
     np.testing.assert_array_equal(loaded.encode(["one"])[0], tokenizer.encode(["one"])[0])
-    with pytest.raises(ValueError, match="is not the vocabulary"):
+    with pytest.raises(ValueError, match=f"{name} is not the vocabulary"):
         load_tokenizer(tmp_path, "0" * 64)

@@ -1,15 +1,18 @@
 """The loop: what happens at which step, in which order, and what a checkpoint remembers."""
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from flax import struct
 
+from jaxformer.run.finite import NotFinite
 from jaxformer.run.tally import Tally
 from jaxformer.run.training import Cadence, drive, resume_point, train, training_steps
 
 
-@dataclass(frozen=True)
+@struct.dataclass
 class State:
     """Stands for a TrainState."""
 
@@ -33,6 +36,12 @@ class Log:
     def __init__(self):
         self.events, self.rows, self.metas, self.live = [], [], {}, []
 
+    def count(self, batches, start):
+        """Notes the number of the step that each batch is for."""
+        for step, batch in enumerate(batches, start + 1):
+            self.begun = step
+            yield batch
+
     def save(self, state, meta):
         self.events.append(f"save {state.step}")
         self.metas[state.step] = meta
@@ -41,11 +50,17 @@ class Log:
         self.events.append(f"write {row['step']}")
         self.rows.append(row)
 
+    def sync(self):
+        pass
+
     def step(self, step, metrics, slots, seconds):
         self.live.append(step)
 
     def row(self, row):
         pass
+
+    def say(self, text):
+        self.events.append(text)
 
     def validate(self, params):
         self.events.append(f"validate {params:.0f}")
@@ -58,18 +73,20 @@ def batches(start):
         yield {"source_BS": np.zeros((1, 3)), "target_BT": np.zeros((start, 5))}
 
 
-def run(cadence, start=0, tally=None, with_validation=True):
-    log = Log()
+def run(cadence, start=0, tally=None, with_validation=True, stop=0, step=fake_step, log=None):
+    log = log or Log()
     state = train(
-        fake_step,
+        step,
         State(start, start),
-        batches(start),
+        log.count(batches(start), start),
         cadence,
         checkpoints=log,
         metrics_file=log,
         progress=log,
         validate=log.validate if with_validation else None,
         tally=tally,
+        name_batch="batch no. {}".format,
+        should_end=lambda: log.begun == stop,
         meta={"data": "d"},
     )
     return log, state
@@ -95,12 +112,12 @@ def test_the_host_looks_on_from_two_steps_behind_and_catches_up_at_a_stop():
         range(4, 9),
         stops=lambda step: step == 7,
         on_metrics=lambda step, metrics, slots, seconds: seen.append(f"see {step}"),
-        on_stop=lambda step, state: seen.append(f"stop {state.step}"),
+        on_stop=lambda step, state, is_end: seen.append(f"stop {state.step}"),
     )
     assert state == State(8, 5)
     assert seen == [
         "take 4", "take 5", "take 6", "see 4", "take 7", "see 5", "see 6", "see 7", "stop 7",
-        "take 8", "see 8",
+        "take 8", "see 8", "stop 8",
     ]  # fmt: skip
 
 
@@ -142,6 +159,77 @@ def test_stopped_anywhere_the_lines_are_those_of_the_unbroken_run(stop):
         row.pop("seconds")
     assert rows == whole.rows
     assert rest.metas[12]["data"] == "d"
+
+
+@pytest.mark.parametrize("stop", range(1, 13))
+def test_a_wish_to_stop_saves_the_step_and_only_lines_that_are_due(stop):
+    cadence = Cadence(num_steps=12, log_every=4, eval_every=6, checkpoint_every=3)
+    whole, _ = run(cadence)
+    first, state = run(cadence, stop=stop)
+    assert state == State(stop, stop)
+    assert first.events[-1] == f"save {stop}"
+    tally, last_kept = resume_point(first.metas[stop], stop)
+    assert [row["step"] for row in first.rows if row["step"] > last_kept] == []
+    rest, _ = run(cadence, stop, tally)
+    rows = first.rows + rest.rows
+    for row in (*rows, *whole.rows):
+        row.pop("seconds")
+    assert rows == whole.rows
+
+
+def broken_step(field, number, value=math.nan):
+    """Returns the step that gives `field` of its metrics, or the parameters, another value once."""
+
+    def step(state, batch):
+        state, metrics = fake_step(state, batch)
+        if state.step == number and field == "params":
+            return state.replace(params=value), metrics
+        return state, {**metrics, field: value} if state.step == number else metrics
+
+    return step
+
+
+@pytest.mark.parametrize("field", ["loss", "grad_norm", "learning_rate", "params"])
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+@pytest.mark.parametrize("number", [5, 6, 7, 8, 9])
+def test_nothing_after_a_step_that_is_not_finite_is_kept(field, value, number):
+    cadence = Cadence(num_steps=12, log_every=1, eval_every=4, checkpoint_every=3)
+    log = Log()
+    with pytest.raises(NotFinite) as raised:
+        run(cadence, step=broken_step(field, number, value), log=log)
+    saved = [event for event in log.events if event.startswith("save")]
+    # Before the batch's name there is the step's; parameters are looked at when they are saved.
+    if field == "params":
+        found = -(-number // 3) * 3
+        assert str(raised.value) == (
+            f"What step {found} (batch no. {found}) has made is not finite."
+        )
+    else:
+        found = number
+        assert str(raised.value).startswith(f"Step {number} (batch no. {number}) is not finite: ")
+        assert [row["step"] for row in log.rows] == list(range(1, number))
+    assert saved == [f"save {step}" for step in range(3, found, 3)]
+
+
+def test_a_step_that_was_left_out_is_said_and_in_no_mean():
+    def step(state, batch):
+        state, metrics = fake_step(state, batch)
+        is_bad = state.step in (2, 7, 8, 9)
+        return state, {**metrics, "loss": math.nan, "skipped": 1.0} if is_bad else metrics
+
+    cadence = Cadence(num_steps=9, log_every=3, eval_every=0, checkpoint_every=0)
+    log, _ = run(cadence, step=step)
+    assert log.events[0] == (
+        "Step 2 (batch no. 2) is not finite: loss nan, gradient norm 1, learning rate 0.2. Its "
+        "update was left out."
+    )
+    one, two, three = log.rows
+    assert (one["loss"], one["target_tokens"], one["skipped"]) == ((1 * 1 + 3 * 3) / 4, 4, 1)
+    assert "skipped" not in two
+    assert math.isnan(three["loss"])
+    assert math.isnan(three["grad_norm"])
+    assert three["skipped"] == 3
+    assert Tally.from_json({"skipped": 3}).is_empty is False
 
 
 def test_zero_is_never():

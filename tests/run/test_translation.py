@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxformer.data.tokenizer import train_tokenizer
+from jaxformer.data.sentence_piece import train_sentence_piece
 from jaxformer.model import EOS, Learned, Transformer
 from jaxformer.run.translation import cut, make_decode, make_translate, translate_stream
 
@@ -18,7 +18,7 @@ SETTINGS = {"num_beams": 2, "alpha": 0.6, "extra_length": 5, "longest": 16, "bat
 @pytest.fixture(scope="module")
 def tokenizer():
     lines = [f"{a} {b}. {c}" for a in WORDS for b in WORDS for c in WORDS]
-    return train_tokenizer(lines, 290)
+    return train_sentence_piece(lines, 290)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The shared vocabulary: round trip, special ids, determinism, and sizes that cannot be."""
+"""A SentencePiece vocabulary: round trip, special ids, determinism, and sizes that cannot be."""
 
 import functools
 
@@ -8,7 +8,7 @@ import sentencepiece as spm
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jaxformer.data.tokenizer import MODEL_TYPES, Tokenizer, train_tokenizer
+from jaxformer.data.sentence_piece import MODEL_TYPES, SentencePiece, train_sentence_piece
 from jaxformer.model.tokens import BOS, EOS, PAD, UNK
 
 TEXT = [
@@ -23,8 +23,8 @@ SIZES = {"bpe": 310, "unigram": 310, "word": 290, "char": 290}
 
 
 @functools.cache
-def tokenizer(model_type: str = "bpe") -> Tokenizer:
-    return train_tokenizer(TEXT, SIZES[model_type], model_type=model_type)
+def tokenizer(model_type: str = "bpe") -> SentencePiece:
+    return train_sentence_piece(TEXT, SIZES[model_type], model_type=model_type)
 
 
 def normal(text: str) -> str:
@@ -52,13 +52,13 @@ def test_round_trip(model_type):
 
 def test_every_character_round_trips_in_text_it_was_trained_on():
     rare = "".join(map(chr, range(0x21, 0x3000, 7)))
-    trained = train_tokenizer([*TEXT, rare], 2500)
+    trained = train_sentence_piece([*TEXT, rare], 2500)
     assert trained.decode(trained.encode([rare])[0]) == rare
 
 
 def test_a_character_rarer_than_one_in_ten_thousand_is_spelt_in_bytes():
     def pieces(times):
-        trained = train_tokenizer([*TEXT * 100, "Ω" * times], 300)
+        trained = train_sentence_piece([*TEXT * 100, "Ω" * times], 300)
         return trained.pieces(trained.encode(["Ω"])[0])
 
     assert pieces(1) == ["▁", "<0xCE>", "<0xA9>", "</s>"]
@@ -91,28 +91,34 @@ def test_batch_composition_does_not_matter():
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_training_is_deterministic_and_gives_the_size_asked_for(model_type):
-    again = train_tokenizer(iter(TEXT), SIZES[model_type], model_type=model_type)
+    again = train_sentence_piece(iter(TEXT), SIZES[model_type], model_type=model_type)
     assert again.fingerprint == tokenizer(model_type).fingerprint
     assert again.vocab_size == SIZES[model_type]
-    smaller = train_tokenizer(TEXT, SIZES[model_type] - 1, model_type=model_type)
+    smaller = train_sentence_piece(TEXT, SIZES[model_type] - 1, model_type=model_type)
     assert smaller.fingerprint != again.fingerprint
 
 
 def test_save_and_load(tmp_path):
-    path = tmp_path / "tokenizer" / "vocabulary.model"
-    tokenizer().save(path)
-    assert Tokenizer.load(path).fingerprint == tokenizer().fingerprint
-    assert [file.name for file in path.parent.iterdir()] == ["vocabulary.model"]
+    folder = tmp_path / "tokenizer"
+    tokenizer().save(folder)
+    (path,) = folder.iterdir()
+    assert SentencePiece.load(path).fingerprint == tokenizer().fingerprint
+
+
+def test_words_start_where_a_space_stands():
+    (ids,) = tokenizer("char").encode(["to be"])
+    assert tokenizer("char").pieces(ids) == ["▁", "t", "o", "▁", "b", "e", "</s>"]
+    assert tokenizer("char").starts_word(ids) == [True, False, False, True, False, False, False]
 
 
 def test_load_of_another_file(tmp_path):
     with pytest.raises(FileNotFoundError):
-        Tokenizer.load(tmp_path / "none.model")
+        SentencePiece.load(tmp_path / "none.model")
     path = tmp_path / "text.model"
     for content in (b"", b"no model"):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"text\.model: This is not a SentencePiece model"):
-            Tokenizer.load(path)
+            SentencePiece.load(path)
 
 
 def test_a_model_with_other_special_ids_is_refused(tmp_path):
@@ -120,44 +126,44 @@ def test_a_model_with_other_special_ids_is_refused(tmp_path):
         sentence_iterator=iter(TEXT), model_prefix=str(tmp_path / "other"), vocab_size=60
     )
     with pytest.raises(ValueError, match=r"\(-1, 1, 2, 0\), expected \(0, 1, 2, 3\)"):
-        Tokenizer.load(tmp_path / "other.model")
+        SentencePiece.load(tmp_path / "other.model")
 
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_a_size_too_large_names_the_largest(model_type):
     with pytest.raises(ValueError, match="choose at most") as caught:
-        train_tokenizer(TEXT, 5000, model_type=model_type)
+        train_sentence_piece(TEXT, 5000, model_type=model_type)
     largest = int(str(caught.value).split()[-1].rstrip("."))
-    assert train_tokenizer(TEXT, largest, model_type=model_type).vocab_size == largest
+    assert train_sentence_piece(TEXT, largest, model_type=model_type).vocab_size == largest
     with pytest.raises(ValueError, match=f"at most {largest}"):
-        train_tokenizer(TEXT, largest + 1, model_type=model_type)
+        train_sentence_piece(TEXT, largest + 1, model_type=model_type)
 
 
 @pytest.mark.parametrize("model_type", ["bpe", "unigram"])
 def test_a_size_too_small_names_the_smallest(model_type):
     with pytest.raises(ValueError, match="choose at least") as caught:
-        train_tokenizer(TEXT, 270, model_type=model_type)
+        train_sentence_piece(TEXT, 270, model_type=model_type)
     smallest = int(str(caught.value).split()[-1].rstrip("."))
-    assert train_tokenizer(TEXT, smallest, model_type=model_type).vocab_size == smallest
+    assert train_sentence_piece(TEXT, smallest, model_type=model_type).vocab_size == smallest
     with pytest.raises(ValueError, match=f"at least {smallest}"):
-        train_tokenizer(TEXT, smallest - 1, model_type=model_type)
+        train_sentence_piece(TEXT, smallest - 1, model_type=model_type)
 
 
 @pytest.mark.parametrize("vocab_size", [-1, 0, 260])
 def test_a_size_below_the_bytes(vocab_size):
     with pytest.raises(ValueError, match=f"{vocab_size} is too small, .* take 260"):
-        train_tokenizer(TEXT, vocab_size)
+        train_sentence_piece(TEXT, vocab_size)
 
 
 def test_an_unknown_type_is_named():
     with pytest.raises(ValueError, match="'wordpiece'; choose one of bpe, unigram, word, char"):
-        train_tokenizer(TEXT, 300, model_type="wordpiece")
+        train_sentence_piece(TEXT, 300, model_type="wordpiece")
 
 
 @pytest.mark.parametrize("sentences", [[], [""], ["  ", "\n"]])
 def test_no_text(sentences):
     with pytest.raises(ValueError, match="no text to train"):
-        train_tokenizer(sentences, 300)
+        train_sentence_piece(sentences, 300)
 
 
 def test_an_error_of_the_sentences_comes_through():
@@ -166,11 +172,11 @@ def test_an_error_of_the_sentences_comes_through():
         raise OSError("disk gone")
 
     with pytest.raises(OSError, match=r"^disk gone$"):
-        train_tokenizer(broken(), 300)
+        train_sentence_piece(broken(), 300)
 
 
 def test_training_is_silent(capfd):
-    train_tokenizer(TEXT, 300)
+    train_sentence_piece(TEXT, 300)
     with pytest.raises(ValueError, match="at most"):
-        train_tokenizer(TEXT, 5000)
+        train_sentence_piece(TEXT, 5000)
     assert capfd.readouterr() == ("", "")

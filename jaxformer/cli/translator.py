@@ -1,0 +1,49 @@
+"""A trained run made ready to translate, as `evaluate` and `translate` both need it."""
+
+import os
+from collections.abc import Callable
+
+from jaxformer.cli import build
+from jaxformer.cli.mistakes import mistakes
+from jaxformer.run.allocator import keep_freed_memory
+from jaxformer.run.compilation import enable_cache
+from jaxformer.run.restoring import Trained, restore
+from jaxformer.run.translation import Translate, make_translate
+
+
+def open_trained(config: build.Config, workdir: str | os.PathLike[str]) -> Trained:
+    """Reads a run's vocabulary and averaged parameters, as the settings say.
+
+    Raises: Mistake if they are not there or do not fit the settings.
+    """
+    keep_freed_memory()
+    enable_cache()
+    with mistakes():
+        return restore(
+            workdir,
+            lambda vocab_size: build.make_model(config, vocab_size),
+            config["decode"]["average"],
+        )
+
+
+def open_translate(
+    config: build.Config,
+    trained: Trained,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Translate:
+    """Returns translate(params, lines), which decodes as the settings say.
+
+    Args:
+      report: as for `make_translate`.
+    """
+    decode = config["decode"]
+    return make_translate(
+        trained.model,
+        trained.tokenizer,
+        num_beams=decode["num_beams"],
+        alpha=decode["alpha"],
+        extra_length=decode["extra_length"],
+        longest=config["data"]["max_length"],
+        batch_tokens=decode["batch_tokens"],
+        report=report,
+    )

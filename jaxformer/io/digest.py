@@ -1,0 +1,82 @@
+"""SHA-256 sums of a folder's files, in a file that `sha256sum --check SHA256SUMS` reads too."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+import re
+
+SUMS = "SHA256SUMS"
+
+_LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)\n")
+
+
+def write_sums(folder: str | os.PathLike[str]) -> None:
+    """Writes the sums of all files below `folder` to its SHA256SUMS.
+
+    When it returns, the files, their names and the sums have reached the disk.
+    """
+    folder = pathlib.Path(folder)
+    lines = []
+    for parent, _, files in os.walk(folder):
+        for file in files:
+            path = pathlib.Path(parent, file)
+            if path != folder / SUMS:
+                lines.append((path.relative_to(folder).as_posix(), _sum(path, is_new=True)))
+        sync_folder(parent)
+    with open(folder / SUMS, "w", encoding="utf-8", newline="\n") as file:
+        file.write(_format(lines))
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(folder)
+
+
+def find_fault(folder: str | os.PathLike[str]) -> str | None:
+    """Returns what is wrong with the files that `write_sums` has summed, None if nothing is.
+
+    Files that have been added since are no fault.
+    """
+    folder = pathlib.Path(folder)
+    try:
+        text = (folder / SUMS).read_bytes().decode("utf-8", "replace")
+    except OSError as error:
+        return _describe(SUMS, error)
+    lines = [(name, digest) for digest, name in _LINE.findall(text)]
+    # What is not exactly as it was written may have lost a line.
+    if not lines or text != _format(lines):
+        return f"{SUMS} is damaged"
+    for name, digest in lines:
+        try:
+            found = _sum(folder / name)
+        except (OSError, ValueError) as error:
+            return _describe(name, error)
+        if found != digest:
+            return f"{name} is not as it was saved"
+    return None
+
+
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """Waits until the names of what lies in `folder` have reached the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _format(lines: list[tuple[str, str]]) -> str:
+    return "".join(f"{digest}  {name}\n" for name, digest in sorted(set(lines)))
+
+
+def _sum(path: pathlib.Path, *, is_new: bool = False) -> str:
+    with open(path, "rb") as file:
+        if is_new:
+            os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _describe(name: str, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{name} is missing"
+    return f"{name} cannot be read: {getattr(error, 'strerror', None) or error}"

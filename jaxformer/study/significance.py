@@ -1,0 +1,141 @@
+"""Whether a row translates better or worse than base: sacreBLEU's paired bootstrap."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any
+
+from jaxformer.study.rows import Row, Spread, base_of, spread
+
+SAMPLES = 1000
+SEED = 12345
+# Of BLEU: what a score of the same text may differ by when it is computed again.
+_TOLERANCE = 0.005
+
+
+class NoReferences(Exception):
+    """The text that was to be translated is not on this machine; says why."""
+
+
+FindReferences = Callable[[Mapping[str, Any]], Sequence[str]]
+"""Settings of a member -> the references of its split, in order; raises NoReferences."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A row beside base, over the seeds that both have finished.
+
+    Attributes:
+      difference: BLEU of the row minus BLEU of base.
+      p_values: seed -> p of that seed's two sets of translations; {} if not computed.
+      why_not: why there are no p-values; "" if there are.
+    """
+
+    difference: Spread
+    p_values: Mapping[int, float]
+    why_not: str
+
+    @property
+    def agrees(self) -> bool:
+        """Whether no two seeds differ in which of the two is better."""
+        values = self.difference.values.values()
+        return not (min(values) < 0 < max(values))
+
+    @property
+    def p(self) -> float | None:
+        """The largest of the p-values; None if there are none, or if the seeds disagree."""
+        return max(self.p_values.values()) if self.p_values and self.agrees else None
+
+
+def compare(rows: Sequence[Row], find_references: FindReferences) -> dict[int, Comparison]:
+    """Compares every row with its base.
+
+    Returns: index of the row -> comparison, of rows that have a seed in common with their base.
+    """
+    pairs = {}
+    for index, row in enumerate(rows):
+        base = base_of(row, rows)
+        if base is not None and base is not row and row.scores.keys() & base.scores.keys():
+            pairs[index] = (row, base)
+    texts = _Texts(find_references)
+    return {index: _compare(row, base, texts) for index, (row, base) in pairs.items()}
+
+
+class _Texts:
+    """References by settings, each read once."""
+
+    def __init__(self, find: FindReferences) -> None:
+        self._find = find
+        self._found: dict[str, tuple[list[str], str]] = {}
+
+    def of(self, row: Row) -> list[str]:
+        """Raises: NoReferences."""
+        config = row.members[0].config
+        key = repr(config["data"]) if "data" in config else ""
+        if key not in self._found:
+            try:
+                self._found[key] = (list(self._find(config)), "")
+            except NoReferences as error:
+                self._found[key] = ([], str(error))
+        lines, why_not = self._found[key]
+        if why_not:
+            raise NoReferences(why_not)
+        return lines
+
+
+def _compare(row: Row, base: Row, texts: _Texts) -> Comparison:
+    seeds = [seed for seed in row.scores if seed in base.scores]
+    difference = spread({seed: row.scores[seed].bleu - base.scores[seed].bleu for seed in seeds})
+    try:
+        references = texts.of(row)
+        if references != texts.of(base):
+            raise NoReferences("its references are not those of base")
+        p_values = {seed: _p_value(row, base, seed, references) for seed in seeds}
+    except NoReferences as error:
+        return Comparison(difference, {}, str(error))
+    return Comparison(difference, p_values, "")
+
+
+def _p_value(row: Row, base: Row, seed: int, references: list[str]) -> float:
+    """Raises: NoReferences if the translations have not been kept, or are of another text."""
+    from sacrebleu.metrics import BLEU
+    from sacrebleu.significance import PairedTest
+
+    systems: list[tuple[str, Sequence[str]]] = []
+    for name, scores in (("base", base.scores[seed]), ("row", row.scores[seed])):
+        if scores.translations is None:
+            raise NoReferences("the translations have not been kept")
+        if len(scores.translations) != len(references):
+            raise NoReferences(
+                f"the corpus has {len(references):,} references on this machine, where "
+                f"{len(scores.translations):,} sentences were scored"
+            )
+        systems.append((name, list(scores.translations)))
+    with _fixed_seed():
+        test = PairedTest(systems, {"BLEU": BLEU()}, [references], "bs", SAMPLES)
+        found: list[Any] = test()[1]["BLEU"]
+    for result, scores in zip(found, (base.scores[seed], row.scores[seed]), strict=True):
+        if abs(result.score - scores.bleu) > _TOLERANCE:
+            raise NoReferences(
+                f"on this machine's corpus the translations score {result.score:.2f}, where "
+                f"{scores.bleu:.2f} is on record"
+            )
+    # Resamples that never differ from each other look to sacreBLEU like the surest of differences.
+    return found[1].p_value if found[0].score != found[1].score else 1.0
+
+
+@contextlib.contextmanager
+def _fixed_seed() -> Generator[None]:
+    """Sets the variable that sacreBLEU reads its seed from, whatever the user's is."""
+    before = os.environ.get("SACREBLEU_SEED")
+    os.environ["SACREBLEU_SEED"] = str(SEED)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["SACREBLEU_SEED"]
+        else:
+            os.environ["SACREBLEU_SEED"] = before
