@@ -117,6 +117,8 @@ def get_config(arg: str = "") -> ConfigDict:
     train.log_every = 100
     # Steps between evaluations on the validation split; 0: never.
     train.eval_every = 1500
+    # So many evaluations in a row without a new best likelihood end the training; 0: none do.
+    train.patience = 0
     # Steps between checkpoints, ten minutes in the paper (6.1); 0: only at the end.
     train.checkpoint_every = 1500
     # The newest so many checkpoints are kept; at least decode.average.

@@ -52,6 +52,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.train.dropout_rate = 0.3
     config.train.log_every = EPOCH
     config.train.eval_every = EPOCH
+    config.train.patience = 10
     config.train.checkpoint_every = EPOCH
     config.train.keep_checkpoints = 10
     config.decode.average = 10

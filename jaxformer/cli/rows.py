@@ -197,6 +197,11 @@ def _row(
             )
     with _mistakes_of(group, label):
         settings.check(tree.to_dict())
+        if tree.train.patience:
+            raise Mistake(
+                f"train.patience={tree.train.patience} may end some rows before others, and a sweep "
+                "gives all the same steps. Set --config.train.patience=0."
+            )
     config_lib.resolve_paths(tree)
     arguments = [f"--config={spec}", *(f"--config.{key}={text}" for key, text in assignments)]
     return Row(group, label, overrides, paper, tree.to_dict(), arguments)

@@ -93,6 +93,7 @@ KINDS = {
     "train.not_finite": _one_of("stop", "skip"),
     "train.log_every": COUNT,
     "train.eval_every": COUNT,
+    "train.patience": COUNT,
     "train.checkpoint_every": COUNT,
     "train.keep_checkpoints": SIZE,
     "decode.num_beams": SIZE,
@@ -118,6 +119,11 @@ def check(config: Mapping[str, Any]) -> None:
         value = config[group][name]
         if not KINDS[key].accepts(value):
             raise ValueError(f"{key}={value!r} is out of range. Set it to {KINDS[key].wanted}.")
+    if config["train"]["patience"] and not config["train"]["eval_every"]:
+        raise ValueError(
+            f"train.patience={config['train']['patience']} counts evaluations, and "
+            "train.eval_every=0 makes none. Set train.eval_every, or train.patience=0."
+        )
     keep, average = config["train"]["keep_checkpoints"], config["decode"]["average"]
     if keep < average:
         raise ValueError(

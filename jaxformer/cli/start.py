@@ -29,6 +29,7 @@ from jaxformer.run.allocator import keep_freed_memory
 from jaxformer.run.compilation import enable_cache
 from jaxformer.run.evaluation import Likelihood, likelihood
 from jaxformer.run.finite import NotFinite, TrainStep, debugged
+from jaxformer.run.patience import Patience
 from jaxformer.run.preparation import (
     TrainingData,
     learn_tokenizer,
@@ -58,6 +59,7 @@ MakeState = Callable[[np.int64, Hyper], TrainState]
 MAY_CHANGE = (
     "train.num_steps",
     "train.not_finite",
+    "train.patience",
     "train.log_every",
     "train.eval_every",
     "train.checkpoint_every",
@@ -105,15 +107,19 @@ def train(
             if meta is None:
                 # Placed as a restored state is, or the step would be compiled for both.
                 state = jax.device_put(make_state(*of_run(config)), jax.local_devices()[0])
-                tally, last_kept = Tally(), 0
+                tally, last_kept, patience = Tally(), 0, Patience(training["patience"])
                 tokenizer.save(tokenizer_folder(workdir))
             else:
                 for damaged, fault in faults.items():
                     progress.say(describe_damage(damaged, fault, checkpoints.set_aside(damaged)))
                 state = checkpoints.restore(abstract_state, last_step)
                 tally, last_kept = resume_point(meta, int(state.step))
+                # Checkpoints of older versions know of none.
+                patience = Patience.from_json(
+                    training["patience"], meta.get("patience", Patience(0).to_json())
+                )
             step = int(state.step)
-            if step < training["num_steps"]:
+            if step < training["num_steps"] and not patience.is_spent:
                 write_config(workdir, config, MAY_CHANGE)
             write_run(
                 workdir,
@@ -128,6 +134,9 @@ def train(
             progress.say(
                 f"{workdir} is trained to step {step:,} already. Raise train.num_steps to go on."
             )
+            return
+        if patience.is_spent:
+            progress.say(f"{_describe_end(workdir, step, patience)} Raise it to go on.")
             return
         if step:
             progress.say(f"Going on from step {step:,} of {training['num_steps']:,}.")
@@ -155,19 +164,24 @@ def train(
                 progress=progress,
                 validate=_make_validate(config, model, text),
                 tally=tally,
+                patience=patience,
                 name_batch=name_batch,
                 should_end=lambda: noted_signal() is not None,
                 meta=make_meta(tokenizer, text),
             )
             checkpoints.wait()
             step, number = int(state.step), noted_signal()
-        if step < training["num_steps"] and number is not None:
+        if step < training["num_steps"] and number is not None and not patience.is_spent:
             raise Stopped(
                 f"Stopped by {number.name} after step {step:,}, which is saved: the same command "
                 "goes on from there.",
                 number,
             )
-        progress.say(f"Trained to step {training['num_steps']:,}: {workdir}")
+        progress.say(
+            f"Trained to step {step:,}: {workdir}"
+            if step == training["num_steps"]
+            else _describe_end(workdir, step, patience)
+        )
 
 
 @contextlib.contextmanager
@@ -374,6 +388,13 @@ def valid_fields(found: Likelihood) -> dict[str, float]:
         "valid_perplexity": found.perplexity,
         "valid_accuracy": found.accuracy,
     }
+
+
+def _describe_end(workdir: Path, step: int, patience: Patience) -> str:
+    return (
+        f"{workdir} ended at step {step:,}: the last {patience.waited} evaluations brought nothing, "
+        f"and train.patience is {patience.limit}."
+    )
 
 
 def _describe_model(model: Transformer, allocator: str) -> str:

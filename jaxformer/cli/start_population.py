@@ -213,6 +213,11 @@ def _check_group(trainings: Sequence[Training]) -> None:
             f"Trainings that differ in {', '.join(keys)} cannot go together in one program; what "
             f"may differ is {', '.join(MAY_DIFFER)}. Group them."
         )
+    if patience := trainings[0].config["train"]["patience"]:
+        raise Mistake(
+            f"train.patience={patience} may end some trainings before others, which those of one "
+            "program cannot. Set train.patience=0."
+        )
 
 
 def _diverged_at(workdir: Path) -> int:

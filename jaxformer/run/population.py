@@ -135,8 +135,7 @@ def _go_together(
             progress.step(step, {**_mean(seen), **tokens}, slots // rows * len(seen), seconds)
         show(lines)
 
-    def on_stop(step: int, states: TrainState, is_end: bool) -> None:
-        del is_end  # Of these steps; the others of the run may follow.
+    def on_stop(step: int, states: TrainState, is_end: bool) -> bool:
         found = validate(states.params) if validate and cadence.validates(step) else None
         lines = []
         for row, member in live():
@@ -147,6 +146,7 @@ def _go_together(
                 continue
             lines.append(member.journal.stop(step, fields, state))
         show(lines)
+        return is_end
 
     states = drive(
         train_step,

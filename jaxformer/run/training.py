@@ -11,6 +11,7 @@ import jax
 from jaxformer.io.checkpoint import Checkpoints
 from jaxformer.io.record import Metrics
 from jaxformer.run.finite import NotFinite, TrainStep, are_finite, describe, is_finite
+from jaxformer.run.patience import Patience
 from jaxformer.run.progress import Progress
 from jaxformer.run.tally import Tally
 from jaxformer.train import Batch, Params, TrainState
@@ -95,13 +96,18 @@ class Journal:
         return None
 
     def stop(
-        self, step: int, fields: Mapping[str, float] | None, state: TrainState | None
+        self,
+        step: int,
+        fields: Mapping[str, float] | None,
+        state: TrainState | None,
+        also: Mapping[str, Any] | None = None,
     ) -> dict[str, Any] | None:
         """Writes the line and the checkpoint that are due where the loop stops.
 
         Args:
           fields: of the evaluation, None if there was none.
           state: to be saved, None if no checkpoint is due.
+          also: saved with it, beside tally and meta.
 
         Returns: the line, None if none is due: where a signal stops the loop there is none.
         """
@@ -114,7 +120,8 @@ class Journal:
                 kept = Tally()
         if state is not None:
             self._metrics_file.sync()
-            self._checkpoints.save(state, meta={**self._meta, "tally": kept.to_json()})
+            meta = {**self._meta, **(also or {}), "tally": kept.to_json()}
+            self._checkpoints.save(state, meta=meta)
         return row
 
     def write(self, step: int, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,7 +152,7 @@ def drive(
     *,
     stops: Callable[[int], bool],
     on_metrics: Callable[[int, Mapping[str, Any], int, float], None],
-    on_stop: Callable[[int, TrainState, bool], None],
+    on_stop: Callable[[int, TrainState, bool], bool],
     should_end: Callable[[], bool] = lambda: False,
 ) -> TrainState:
     """Takes the steps and returns the last state; the host looks on from a few steps behind.
@@ -155,7 +162,7 @@ def drive(
       stops: whether the host needs the state after a step.
       on_metrics: called once a step, in order, with its number, metrics, slots and seconds.
       on_stop: called with number and state of a step that stops, and whether the loop ends there,
-        when all metrics are known.
+        when all metrics are known; returns whether it shall end there.
       should_end: looked at after every step.
     """
     waiting: deque[tuple[int, dict[str, jax.Array], int]] = deque()
@@ -177,7 +184,7 @@ def drive(
         is_end = step == steps[-1] or should_end()
         if stops(step) or is_end:
             settle(0)
-            on_stop(step, state, is_end)
+            is_end = on_stop(step, state, is_end)
             clock = time.perf_counter()
         if is_end:
             break
@@ -195,6 +202,7 @@ def train(
     progress: Progress,
     validate: Validate | None = None,
     tally: Tally | None = None,
+    patience: Patience | None = None,
     should_end: Callable[[], bool] = lambda: False,
     name_batch: Callable[[int], str] = "batch {}".format,
     meta: Mapping[str, Any] | None = None,
@@ -206,6 +214,7 @@ def train(
       state: to start or go on from.
       batches: from the step of `state` on.
       validate: parameters -> fields for the line of metrics; without it no evaluation is due.
+      patience: which `valid_nll` of these may spend; it is saved with every checkpoint.
       should_end: looked at after every step.
       name_batch: step, counted from 1 -> its batch in words.
       tally, meta: as for `Journal`.
@@ -213,6 +222,7 @@ def train(
     Raises: NotFinite if a step's loss, gradient norm or rate is not finite and the step has not
       left its update out. Then no state after that step has been saved, nor a line of metrics.
     """
+    patience = patience or Patience(0)
     if validate is None:
         cadence = dataclasses.replace(cadence, eval_every=0)
     journal = Journal(
@@ -232,12 +242,17 @@ def train(
         progress.step(step, metrics, slots, seconds)
         show(journal.add(step, metrics, slots, seconds))
 
-    def on_stop(step: int, state: TrainState, is_end: bool) -> None:
+    def on_stop(step: int, state: TrainState, is_end: bool) -> bool:
         fields = validate(state.params) if validate and cadence.validates(step) else None
+        if fields is not None:
+            patience.see(fields["valid_nll"])
+            is_end = is_end or patience.is_spent
         is_saved = is_end or cadence.saves(step)
         if is_saved and not is_finite(state):
             raise NotFinite(f"What step {step:,} ({name_batch(step)}) has made is not finite.")
-        show(journal.stop(step, fields, state if is_saved else None))
+        also = {"patience": patience.to_json()}
+        show(journal.stop(step, fields, state if is_saved else None, also))
+        return is_end
 
     return drive(
         train_step,

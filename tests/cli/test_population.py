@@ -208,6 +208,8 @@ def test_what_cannot_go_together_is_refused(training, tmp_path):
         [training(two[0]), training(two[1], "--config.model.d_ff=20")],
         "Trainings that differ in model.d_ff cannot go together in one program",
     )
+    patient = "--config.train.patience=3"
+    refused([training(one, patient) for one in two], "train.patience=3 may end some trainings")
     refused([training(two[0]), training(two[0])], "one is the workdir of two trainings")
 
 

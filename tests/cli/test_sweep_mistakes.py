@@ -103,6 +103,11 @@ MISTAKES = {
         "Row 'model.num_heads=5' of quickstart: d_model=128 is not divisible by num_heads=5. Set "
         "model.d_k and model.d_v, or choose a multiple of 5.",
     ),
+    "rows that may end early": (
+        [QUICKSTART, "--config.train.patience=3"],
+        "Row 'base' of quickstart: train.patience=3 may end some rows before others, and a sweep "
+        "gives all the same steps. Set --config.train.patience=0.",
+    ),
     "nothing to score on": (
         [
             f"--config={ROOT / 'configs' / 'plain_text.py'}",

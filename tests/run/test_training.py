@@ -8,6 +8,7 @@ import pytest
 from flax import struct
 
 from jaxformer.run.finite import NotFinite
+from jaxformer.run.patience import Patience
 from jaxformer.run.tally import Tally
 from jaxformer.run.training import Cadence, drive, resume_point, train, training_steps
 
@@ -73,7 +74,16 @@ def batches(start):
         yield {"source_BS": np.zeros((1, 3)), "target_BT": np.zeros((start, 5))}
 
 
-def run(cadence, start=0, tally=None, with_validation=True, stop=0, step=fake_step, log=None):
+def run(
+    cadence,
+    start=0,
+    tally=None,
+    with_validation=True,
+    stop=0,
+    step=fake_step,
+    log=None,
+    patience=None,
+):
     log = log or Log()
     state = train(
         step,
@@ -85,6 +95,7 @@ def run(cadence, start=0, tally=None, with_validation=True, stop=0, step=fake_st
         progress=log,
         validate=log.validate if with_validation else None,
         tally=tally,
+        patience=patience,
         name_batch="batch no. {}".format,
         should_end=lambda: log.begun == stop,
         meta={"data": "d"},
@@ -144,6 +155,20 @@ def test_lines_are_means_over_target_tokens_since_the_last_line():
         assert row["learning_rate"] == np.float32(steps[-1] / 10)
         slots = sum(3 + 5 * step for step in steps)
         assert row["padding"] == pytest.approx(1 - (6 + tokens) / slots)
+
+
+def test_evaluations_that_bring_nothing_end_it_with_a_checkpoint():
+    # Of the fake's evaluations the first is the best.
+    cadence = Cadence(num_steps=20, log_every=0, eval_every=2, checkpoint_every=5)
+    log, state = run(cadence, patience=Patience(3))
+    assert state.step == 8
+    assert log.events[-3:] == ["validate 8", "write 8", "save 8"]
+    assert log.metas[5]["patience"] == {"best": 2, "waited": 1}
+    assert log.metas[8]["patience"] == {"best": 2, "waited": 3}
+    # From a checkpoint it goes on counting.
+    resumed, state = run(cadence, 5, patience=Patience.from_json(3, log.metas[5]["patience"]))
+    assert state.step == 8
+    assert resumed.metas[8] == log.metas[8]
 
 
 @pytest.mark.parametrize("stop", range(1, 12))
