@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxformer.cli import build
-from jaxformer.cli.mistakes import Mistake, file_mistakes, mistakes
+from jaxformer.cli.mistakes import Mistake, Stopped, file_mistakes, mistakes
 from jaxformer.cli.start import (
     MAY_CHANGE,
     check_traces,
@@ -44,6 +44,7 @@ from jaxformer.run.population import train_population as run_loop
 from jaxformer.run.preparation import TrainingData, tokenizer_folder
 from jaxformer.run.progress import Progress
 from jaxformer.run.restoring import checkpoints_path, count_parameters
+from jaxformer.run.signals import noted_signals
 from jaxformer.run.tally import Tally
 from jaxformer.run.training import Journal, resume_point
 from jaxformer.study.grouping import MAY_DIFFER, differences
@@ -82,7 +83,7 @@ def train_population(trainings: Sequence[Training]) -> list[str]:
 
     Returns: for each, "" if it is trained to the end, or why not, a sentence.
     Raises: Mistake for what the user can mend; nothing is written to a workdir before all that any
-      of them depends on has been read and checked.
+      of them depends on has been read and checked. Stopped at a signal, after a last checkpoint.
     """
     trainings = [Training(*training) for training in trainings]
     with contextlib.ExitStack() as stack:
@@ -163,7 +164,11 @@ def _train_held(trainings: Sequence[Training]) -> list[str]:
         progress.say(describe_text(text, config["data"]["max_length"]))
         if members:
             progress.wait("Compiling (the next start will find the programs in the cache)")
-            with file_mistakes(), _told_where_to_go_on(opened):
+            with (
+                file_mistakes(),
+                _told_where_to_go_on(opened),
+                noted_signals() as noted_signal,
+            ):
                 run_loop(
                     jax.jit(make_population_step(train_step, mesh), donate_argnums=0),
                     list(members.values()),
@@ -173,9 +178,22 @@ def _train_held(trainings: Sequence[Training]) -> list[str]:
                     rows=rows,
                     progress=progress,
                     validate=validate,
+                    should_end=lambda: noted_signal() is not None,
                 )
                 for checkpoints in opened:
                     checkpoints.wait()
+                number = noted_signal()
+            rest = [
+                member.step
+                for member in members.values()
+                if not member.diverged_at and member.step < num_steps
+            ]
+            if number is not None and rest:
+                raise Stopped(
+                    f"Stopped by {number.name} after step {min(rest):,}. All is saved: started "
+                    "again, the trainings go on from there.",
+                    number,
+                )
         for number, member in members.items():
             ends[number] = member.diverged_at
         outcomes = [

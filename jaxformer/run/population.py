@@ -52,8 +52,9 @@ def train_population(
     rows: int,
     progress: Progress,
     validate: ValidateAll | None = None,
+    should_end: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Trains every member up to `cadence.num_steps`, or until it diverges.
+    """Trains every member up to `cadence.num_steps`, until it diverges, or to an end before.
 
     Members at the same step go together. If some are behind, as after a kill amid the checkpoints
     of a step, they go first and the others join where they stand. The program is the same all the
@@ -66,6 +67,7 @@ def train_population(
       cadence: that of the members' journals too.
       rows: of the population's axis, at least one a member.
       validate: needed if the cadence has evaluations.
+      should_end: looked at after every step; members are saved where it ends them.
 
     Raises: ValueError if there are too few rows, or no way to evaluate where that is due.
     """
@@ -73,9 +75,14 @@ def train_population(
         raise ValueError("Evaluations are due, but there is nothing to do them with. Give it.")
     if rows < num_rows(len(members), mesh):
         raise ValueError(f"{rows} rows do not hold {len(members)} members. Give them more rows.")
-    while going := [
-        member for member in members if not member.diverged_at and member.step < cadence.num_steps
-    ]:
+    while not should_end():
+        going = [
+            member
+            for member in members
+            if not member.diverged_at and member.step < cadence.num_steps
+        ]
+        if not going:
+            break
         step = min(member.step for member in going)
         together = [member for member in going if member.step == step]
         ahead = [member.step for member in going if member.step > step]
@@ -90,6 +97,7 @@ def train_population(
             rows=rows,
             progress=progress,
             validate=validate,
+            should_end=should_end,
         )
 
 
@@ -104,6 +112,7 @@ def _go_together(
     rows: int,
     progress: Progress,
     validate: ValidateAll | None,
+    should_end: Callable[[], bool],
 ) -> None:
     """Takes steps with members that stand just before the first of them."""
 
@@ -137,10 +146,11 @@ def _go_together(
 
     def on_stop(step: int, states: TrainState, is_end: bool) -> bool:
         found = validate(states.params) if validate and cadence.validates(step) else None
+        is_saved = cadence.saves(step) or (is_end and should_end())
         lines = []
         for row, member in live():
             fields = None if found is None else found[row]
-            state = unstack(states, [row])[0] if cadence.saves(step) else None
+            state = unstack(states, [row])[0] if is_saved else None
             if state is not None and not is_finite(state):
                 give_up(member, step, f"What step {step:,} has made is not finite.")
                 continue
@@ -156,9 +166,11 @@ def _go_together(
         stops=cadence.stops,
         on_metrics=on_metrics,
         on_stop=on_stop,
+        should_end=should_end,
     )
     for row, member in live():
-        member.step, member.state = steps[-1], unstack(states, [row])[0]
+        member.state = unstack(states, [row])[0]
+        member.step = int(member.state.step)
 
 
 _TOKENS = ("source_tokens", "target_tokens")

@@ -1,16 +1,19 @@
 """Trainings that go together in one program end as they would have ended alone."""
 
 import json
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
 
 from jaxformer.cli import config as config_lib
-from jaxformer.cli.mistakes import Mistake
+from jaxformer.cli.mistakes import Mistake, Stopped
 from jaxformer.cli.start import prepare
 from jaxformer.cli.start_population import Training, train_population
 from jaxformer.io.checkpoint import Checkpoints
+from jaxformer.io.record import Metrics
 from tests.cli.test_resume import lines_of, state_of
 
 STEPS = 20
@@ -172,6 +175,27 @@ def test_a_population_that_was_stopped_goes_on_as_if_it_had_not_been(
         assert state_of(tmp_path / name, STEPS) == state_of(unbroken / name, STEPS)
     assert lines_of(tmp_path / "diverging") == lines_of(unbroken / "diverging")
     assert (tmp_path / "diverging" / "run.json").read_bytes() == before
+
+
+def test_a_signal_saves_every_member_and_says_where_they_go_on(
+    start, population, tmp_path, monkeypatch
+):
+    unbroken, _ = population
+    write = Metrics.write
+
+    def send(self, row):
+        write(self, row)
+        if row["step"] == 8:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Metrics, "write", send)
+    with pytest.raises(Stopped, match="Stopped by SIGTERM after step 1[01]. All is saved"):
+        start(tmp_path)
+    monkeypatch.undo()
+    assert start(tmp_path)[:2] == ["", ""]
+    for name in SOUND:
+        assert lines_of(tmp_path / name) == lines_of(unbroken / name)
+        assert state_of(tmp_path / name, STEPS) == state_of(unbroken / name, STEPS)
 
 
 def test_a_population_that_has_ended_is_left_as_it_is(start, population, capsys):

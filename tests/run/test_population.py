@@ -103,7 +103,7 @@ def expected(seed, until, since=0):
     return float(sum(number_of(seed, step) for step in range(since + 1, until + 1)))
 
 
-def run(specs, cadence=CADENCE, rows=None, with_validation=True):
+def run(specs, cadence=CADENCE, rows=None, with_validation=True, end_at=None):
     """Trains members given as (seed, steps done, step of divergence)."""
     members, logs = [], []
     for number, (seed, done, bad) in enumerate(specs):
@@ -123,6 +123,9 @@ def run(specs, cadence=CADENCE, rows=None, with_validation=True):
         validate=(lambda params: [{"valid_nll": float(each)} for each in params])
         if with_validation
         else None,
+        should_end=lambda: (
+            end_at is not None and bool(progress.live) and progress.live[-1][0] >= end_at
+        ),
     )
     return members, logs, streams, progress
 
@@ -215,6 +218,23 @@ def test_without_a_validation_split_there_are_no_evaluations():
     assert logs[0].events == ["write 2", "write 4", "write 6", "save 6"]
     with pytest.raises(ValueError, match="nothing to do them with"):
         run([(0, 0, 0)], with_validation=False)
+
+
+# The host sees a step when two more have been taken, but at once where the loop stops.
+@pytest.mark.parametrize(("end_at", "step"), [(1, 3), (2, 4), (3, 4), (4, 5)])
+def test_where_it_is_ended_everyone_is_saved(end_at, step):
+    members, logs, _, _ = run([(0, 0, 0), (1, 0, 0), (2, 0, 1)], end_at=end_at)
+    for member, log, seed in zip(members[:2], logs, (0, 1), strict=False):
+        assert member.step == step
+        assert log.saved[step] == expected(seed, step)
+        assert log.events[-1] == f"save {step}"
+    assert logs[2].saved == {}
+
+
+def test_who_is_ahead_waits_for_the_next_start():
+    members, logs, _, _ = run([(0, 0, 0), (1, 5, 0)], end_at=1)
+    assert [member.step for member in members] == [3, 5]
+    assert logs[1].events == []
 
 
 def test_too_few_rows_are_refused():

@@ -123,7 +123,7 @@ def test_the_host_looks_on_from_two_steps_behind_and_catches_up_at_a_stop():
         range(4, 9),
         stops=lambda step: step == 7,
         on_metrics=lambda step, metrics, slots, seconds: seen.append(f"see {step}"),
-        on_stop=lambda step, state, is_end: seen.append(f"stop {state.step}"),
+        on_stop=lambda step, state, is_end: seen.append(f"stop {state.step}") or is_end,
     )
     assert state == State(8, 5)
     assert seen == [
