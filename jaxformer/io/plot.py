@@ -53,7 +53,7 @@ def plot_loss(
         )
     from matplotlib.ticker import MaxNLocator
 
-    with _picture(7.0, 4.2, path) as figure:
+    with picture(7.0, 4.2, path) as figure:
         axes = figure.add_subplot()
         if loss.size:
             window = loss.size // 40
@@ -96,6 +96,7 @@ def plot_attention(
     target_pieces: Sequence[str],
     path: str | os.PathLike[str],
     title: str = "",
+    sides: tuple[str, str] = ("source", "target"),
 ) -> None:
     """Draws one panel a head: how much each target piece (row) looks at each source piece (column).
 
@@ -105,6 +106,7 @@ def plot_attention(
         the font (DejaVu Sans: Latin, Greek, Cyrillic, Hebrew, Arabic and more, no Chinese, Japanese
         or Korean) lacks becomes a white square.
       path: of the PNG, in a folder that exists.
+      sides: what columns and rows are, where they are not source and target.
 
     Raises: ValueError if the weights are not of the labels' shape.
     """
@@ -126,12 +128,12 @@ def plot_attention(
     size_x, size_y = (min(9.0, max(5.0, 56.0 * cell)) for cell in (cell_x, cell_y))
     every_x = math.ceil(size_x * num_source / (56.0 * width) - 1e-6)
     every_y = math.ceil(size_y * num_target / (56.0 * height) - 1e-6)
-    labels = [[_drawable(piece) for piece in pieces] for pieces in (source_pieces, target_pieces)]
+    labels = [[drawable(piece) for piece in pieces] for pieces in (source_pieces, target_pieces)]
     room_x = 0.4 + 0.0095 * size_x * max(map(len, labels[0]))
     room_y = 0.4 + 0.0095 * size_y * max(map(len, labels[1]))
     size = (columns * (width + 0.25) + room_y + 0.9, rows * (height + 0.4) + room_x + 0.6)
 
-    with _picture(*size, path) as figure:
+    with picture(*size, path) as figure:
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
         style: dict[str, Any] = {"cmap": "Blues", "vmin": 0.0, "vmax": 1.0, "aspect": "auto"}
         text_x: dict[str, Any] = {"fontsize": size_x, "parse_math": False, "rotation": 90}
@@ -154,14 +156,14 @@ def plot_attention(
         bar.set_label("attention weight", fontsize=9)
         bar.ax.tick_params(labelsize=8)
         bar.outline.set_visible(False)
-        figure.supxlabel("source", fontsize=10)
-        figure.supylabel("target", fontsize=10)
+        figure.supxlabel(sides[0], fontsize=10)
+        figure.supylabel(sides[1], fontsize=10)
         if title:
-            figure.suptitle(_drawable(title), fontsize=11, parse_math=False)
+            figure.suptitle(drawable(title), fontsize=11, parse_math=False)
 
 
 @contextlib.contextmanager
-def _picture(width: float, height: float, path: str | os.PathLike[str]) -> Generator[Figure]:
+def picture(width: float, height: float, path: str | os.PathLike[str]) -> Generator[Figure]:
     """A figure of that many inches, which is on file after the block, unless that raises."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -214,8 +216,8 @@ def _readable_ticks(axis: Any, low: float, high: float) -> None:
     axis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
-def _drawable(text: str) -> str:
-    """The text with a square for what would draw nothing, break the line, or warn."""
+def drawable(text: str) -> str:
+    """Returns the text with a square for what would draw nothing, break the line, or warn."""
     from matplotlib import font_manager
 
     font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
