@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train a model, or go on where a training has stopped",
     "evaluate": "score a trained model: sacreBLEU, chrF, perplexity",
     "translate": "translate lines of text with a trained model",
+    "attention": "draw what every head looks at in a sentence",
 }
 _USAGE = "\n".join(
     [

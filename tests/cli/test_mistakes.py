@@ -23,7 +23,10 @@ def one_sentence(result):
 
 
 ARGUMENTS = {
-    "no command": ([], "A command is needed: train, evaluate, translate. See jaxformer --help."),
+    "no command": (
+        [],
+        "A command is needed: train, evaluate, translate, attention. See jaxformer --help.",
+    ),
     "unknown command": (["trian"], "Unknown command 'trian'. Did you mean 'train'?"),
     "no config": (
         ["train", "--workdir=w"],
@@ -324,7 +327,7 @@ def test_help_and_version_import_nothing_that_is_slow():
     assert "usage: jaxformer COMMAND" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "translate"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "translate", "attention"])
 def test_every_command_has_help(jaxformer, command):
     result = jaxformer(command, "--help")
     assert (result.code, result.err) == (0, "")
