@@ -303,12 +303,18 @@ def test_hostile_words_are_shown_and_do_nothing(page):
 @pytest.mark.needs("browser")
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_phone_has_room_for_it(page, tmp_path, dark):
-    maps = make_maps(layers=6, heads=8)
+    long = [*SOURCE[:5], "Donaudampfschifffahrtsgesellschaftskapitän"]
+    maps = {"cross": make_map(long, long, layers=6, heads=8)}
     browser = page(maps, source="a " * 60, width=360, height=740, dark=dark, phone=True)
     for view in ("together", "apart"):
         browser.tap(f"input[value={view}]")
         browser.tap(word("query", 2))
         assert texts(browser, "#readout h2") == ["bigyn looks at"]
+        assert long[-1] in texts(browser, "#readout")[0]
+        assert browser.evaluate(
+            "document.querySelector('#readout').scrollWidth <= "
+            "document.querySelector('#readout').clientWidth"
+        )
         browser.tap(word("query", 2))
         assert texts(browser, "#readout h2") == []
         assert browser.evaluate("document.documentElement.scrollWidth") == 360
