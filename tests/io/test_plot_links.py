@@ -91,8 +91,7 @@ def test_a_long_sentence_fits_on_a_screen(tmp_path, figures):
     assert max(figure.get_size_inches()) < 32
     boxes = [text.get_window_extent() for text in figure.axes[0].texts[:130]]
     middles = sorted((box.y0 + box.y1) / 2 for box in boxes)
-    # Letters without tails or marks, so that lines may be closer than their boxes are high.
-    assert all(np.diff(middles) > 0.6 * boxes[0].height)
+    assert all(np.diff(middles) > boxes[0].height)
 
 
 def test_what_does_not_fit_is_told(tmp_path):
