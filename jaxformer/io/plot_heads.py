@@ -62,8 +62,8 @@ def plot_heads(
             for (layer, head), value in np.ndenumerate(value_LH):
                 # White on what is dark.
                 is_dark = abs(value) > 0.6 * reach
-                # Adding 0.0 takes the sign from a zero.
-                text = f"{round(value, 1) + 0.0:+.1f}" if is_change else f"{value:.2f}"
+                text = f"{value:+.1f}" if is_change else f"{value:.2f}"
+                text = "0.0" if text in {"+0.0", "-0.0"} else text
                 colour = "white" if is_dark else "black"
                 axes.text(head, layer, text, ha="center", va="center", fontsize=7, color=colour)
         bar = figure.colorbar(images[0], ax=list(figure.axes), pad=0.02)

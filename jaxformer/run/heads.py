@@ -77,7 +77,7 @@ def mean_entropies(
     if not found:
         raise ValueError("There is no text whose attention could be measured. Give a batch.")
     means = {}
-    for kind in found[0]:
+    for kind in dict.fromkeys(head.kind for head in heads_of(model)):
         sum_LH = np.sum([np.asarray(each[kind][0], np.float64) for each in found], axis=0)
         means[kind] = sum_LH / max(1, sum(int(each[kind][1]) for each in found))
     return means

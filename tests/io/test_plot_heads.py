@@ -31,7 +31,7 @@ def test_a_kind_has_a_panel_with_layers_and_heads(tmp_path, figures, is_change):
             assert labels == [str(number + 1) for number in range(count)]
     texts = cells_of(panels[0])
     assert texts == (
-        ["+0.0", "-1.3", "+0.3", "+0.0", "+2.0", "-0.5"]
+        ["0.0", "-1.3", "+0.3", "0.0", "+2.0", "-0.5"]
         if is_change
         else ["0.00", "1.26", "0.31", "0.04", "2.00", "0.50"]
     )

@@ -93,6 +93,7 @@ def test_entropies_are_means_over_the_positions_of_all_batches(tokenizer, params
     assert {kind: int(count) for kind, (_, count) in sums.items()} == {
         "encoder": 16, "decoder": 20, "cross": 20,
     }  # fmt: skip
+    assert list(found) == ["encoder", "decoder", "cross"]
     for kind, (sum_LH, count) in sums.items():
         assert found[kind].shape == (1, 2)
         np.testing.assert_allclose(found[kind], sum_LH / count, rtol=1e-5)
