@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 COLOURS = (
     "#4477aa",
-    "#cc6622",
-    "#228833",
+    "#b85818",
+    "#1f8030",
     "#aa3377",
-    "#118899",
+    "#0f7a8a",
     "#bb3333",
-    "#7a6fc4",
-    "#8a7a10",
+    "#6f63bd",
+    "#7d6e0e",
 )
 """Of the heads, in turn; the same as those of the page on white."""
 

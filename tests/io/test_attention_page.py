@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from matplotlib import image
 from jaxformer.io.attention_map import AttentionMap
 from jaxformer.io.attention_page import write_attention_page
 from jaxformer.io.plot_links import COLOURS
-from tests.chromium import Chromium
+from tests.chromium import NAMES, Chromium
 
 SOURCE = ["In", "the", "bigyn", "·nyng", "God", "made", "heuene", ".", "</s>"]
 TARGET = ["In", "the", "beginning", "God", "created", "heaven", "</s>"]
@@ -123,8 +124,39 @@ def test_the_colours_are_those_of_the_pictures(tmp_path):
     assert f"const COLOURS = {len(COLOURS)};" in script
 
 
+def contrast(one, other):
+    """Returns WCAG's contrast of two colours, 1 to 21."""
+    lights = []
+    for colour in (one, other):
+        parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        linear = [
+            part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+        ]
+        lights.append(0.05 + np.dot(linear, [0.2126, 0.7152, 0.0722]))
+    return max(lights) / min(lights)
+
+
+def test_letters_stand_out_from_what_they_are_on(tmp_path):
+    path = tmp_path / "a.html"
+    write_attention_page(make_maps(), path)
+    colours = re.findall(r"--([\w-]+): (#\w{6});", parts_of(path)[1])
+    assert len(colours) == 2 * 15
+    for scheme in (dict(colours[:15]), dict(colours[15:])):
+        letters = [
+            ("ink", "paper"),
+            ("soft", "paper"),
+            ("soft", "raised"),
+            ("accent-ink", "accent"),
+        ]
+        letters += [("paper", f"head-{head}") for head in range(len(COLOURS))]
+        low = [pair for pair in letters if contrast(*(scheme[name] for name in pair)) < 4.5]
+        assert low == []
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
+    if not any(map(shutil.which, NAMES)):
+        pytest.skip(f"none of {', '.join(NAMES)} is installed")
     with Chromium(tmp_path_factory.mktemp("profile")) as browser:
         yield browser
 
@@ -205,7 +237,7 @@ def test_lines_are_as_strong_as_their_weights(page):
                 path.getAttribute("d").match(/M/g).length])"""
         )
 
-    first, second = "rgb(68, 119, 170)", "rgb(204, 102, 34)"
+    first, second = "rgb(68, 119, 170)", "rgb(184, 88, 24)"
     # 0.03 is too faint, until its word is chosen.
     assert lines("all") == [[first, 1, 1], [first, 0.5, 2], [second, 1, 2]]
     assert lines("one") == []
