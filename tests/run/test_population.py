@@ -24,13 +24,17 @@ class State(struct.PyTreeNode):
 
 
 def step(state, batch):
-    """Adds up the batch; the loss is the sum, but not finite from `bad_step` on."""
+    """Adds up the batch; the loss is the sum, but not finite from `bad_step` on.
+
+    If that is negative it is the gradient which is not finite, from minus that step on.
+    """
     total = state.params + jnp.sum(batch["source_BS"])
     number = state.step + 1
-    is_bad = (state.bad_step > 0) & (number >= state.bad_step)
+    is_bad = (state.bad_step != 0) & (number >= jnp.abs(state.bad_step))
     metrics = {
-        "loss": jnp.where(is_bad, jnp.inf, total), "nll": total, "source_tokens": 2.0,
-        "target_tokens": 1.0, "learning_rate": number / 10, "grad_norm": 1.0,
+        "loss": jnp.where(is_bad & (state.bad_step > 0), jnp.inf, total), "nll": total,
+        "source_tokens": 2.0, "target_tokens": 1.0, "learning_rate": number / 10,
+        "grad_norm": jnp.where(is_bad & (state.bad_step < 0), jnp.nan, 1.0),
     }  # fmt: skip
     return state.replace(step=number, params=total), jax.tree.map(jnp.float32, metrics)
 
@@ -183,6 +187,13 @@ def test_one_that_diverges_is_given_up_and_the_others_do_not_notice(bad):
         f"learning rate {bad / 10:.4g}. It is not trained on."
     ]
     assert all(np.isfinite(row["loss"]) for row in progress.rows)
+
+
+def test_a_gradient_that_is_not_finite_counts_before_its_parameters_are_saved():
+    members, logs, _, progress = run([(0, 0, 0), (1, 0, -4)])
+    assert [member.diverged_at for member in members] == [0, 4]
+    assert logs[1].saved == {}
+    assert "gradient norm nan" in progress.said[0]
 
 
 def test_when_all_have_diverged_it_is_over():

@@ -10,7 +10,7 @@ from flax import struct
 from jaxformer.run.finite import NotFinite
 from jaxformer.run.patience import Patience
 from jaxformer.run.tally import Tally
-from jaxformer.run.training import Cadence, resume_point, train, training_steps
+from jaxformer.run.training import Cadence, drive, resume_point, train, training_steps
 
 
 @struct.dataclass
@@ -107,6 +107,29 @@ def test_the_generator_yields_the_state_after_each_batch():
     steps = training_steps(fake_step, State(0), batches(0))
     assert [next(steps)[0].step for _ in range(3)] == [1, 2, 3]
     assert next(steps)[1]["loss"] == 4
+
+
+def test_the_host_looks_on_from_two_steps_behind_and_catches_up_at_a_stop():
+    seen = []
+
+    def slow_step(state, batch):
+        seen.append(f"take {state.step + 1}")
+        return fake_step(state, batch)
+
+    state = drive(
+        slow_step,
+        State(3),
+        batches(3),
+        range(4, 9),
+        stops=lambda step: step == 7,
+        on_metrics=lambda step, metrics, slots, seconds: seen.append(f"see {step}"),
+        on_stop=lambda step, state, is_end: seen.append(f"stop {state.step}"),
+    )
+    assert state == State(8, 5)
+    assert seen == [
+        "take 4", "take 5", "take 6", "see 4", "take 7", "see 5", "see 6", "see 7", "stop 7",
+        "take 8", "see 8", "stop 8",
+    ]  # fmt: skip
 
 
 def test_everything_happens_when_it_is_due_and_lines_come_before_checkpoints():

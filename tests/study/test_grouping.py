@@ -54,6 +54,7 @@ def test_groups_come_in_the_order_of_their_first_members():
         config(model__d_model=16 + 2 * (number % 3), train__seed=number) for number in range(7)
     ]
     assert group(configs) == [[0, 3, 6], [1, 4], [2, 5]]
+    assert group(configs, most=2) == [[0], [1, 4], [2, 5], [3, 6]]
 
 
 @pytest.mark.parametrize(
