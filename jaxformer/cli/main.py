@@ -19,6 +19,7 @@ COMMANDS = {
     "translate": "translate lines of text with a trained model",
     "sweep": "train and score the rows of a table, with several seeds",
     "report": "show what a sweep has found: tables, a test, pictures",
+    "attention": "draw what every head looks at in a sentence",
 }
 _USAGE = "\n".join(
     [

@@ -199,8 +199,8 @@ def _row(
         settings.check(tree.to_dict())
         if tree.train.patience:
             raise Mistake(
-                f"train.patience={tree.train.patience} may end some rows before others, and a sweep "
-                "gives all the same steps. Set --config.train.patience=0."
+                f"train.patience={tree.train.patience} may end some rows before others, and a "
+                "sweep gives all the same steps. Set --config.train.patience=0."
             )
     config_lib.resolve_paths(tree)
     arguments = [f"--config={spec}", *(f"--config.{key}={text}" for key, text in assignments)]

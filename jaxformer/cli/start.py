@@ -392,8 +392,8 @@ def valid_fields(found: Likelihood) -> dict[str, float]:
 
 def _describe_end(workdir: Path, step: int, patience: Patience) -> str:
     return (
-        f"{workdir} ended at step {step:,}: the last {patience.waited} evaluations brought nothing, "
-        f"and train.patience is {patience.limit}."
+        f"{workdir} ended at step {step:,}: the last {patience.waited} evaluations brought "
+        f"nothing, and train.patience is {patience.limit}."
     )
 
 

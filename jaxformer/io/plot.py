@@ -96,6 +96,7 @@ def plot_attention(
     target_pieces: Sequence[str],
     path: str | os.PathLike[str],
     title: str = "",
+    sides: tuple[str, str] = ("source", "target"),
 ) -> None:
     """Draws one panel a head: how much each target piece (row) looks at each source piece (column).
 
@@ -105,6 +106,7 @@ def plot_attention(
         the font (DejaVu Sans: Latin, Greek, Cyrillic, Hebrew, Arabic and more, no Chinese, Japanese
         or Korean) lacks becomes a white square.
       path: of the PNG, in a folder that exists.
+      sides: what columns and rows are, where they are not source and target.
 
     Raises: ValueError if the weights are not of the labels' shape.
     """
@@ -154,8 +156,8 @@ def plot_attention(
         bar.set_label("attention weight", fontsize=9)
         bar.ax.tick_params(labelsize=8)
         bar.outline.set_visible(False)
-        figure.supxlabel("source", fontsize=10)
-        figure.supylabel("target", fontsize=10)
+        figure.supxlabel(sides[0], fontsize=10)
+        figure.supylabel(sides[1], fontsize=10)
         if title:
             figure.suptitle(drawable(title), fontsize=11, parse_math=False)
 

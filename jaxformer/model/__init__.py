@@ -12,6 +12,7 @@ Every array of rank two or more carries its axes as a suffix, and einsum uses th
 from jaxformer.model.attention import MultiHeadAttention, dot_product_attention
 from jaxformer.model.counting import forward_flops, parameter_count
 from jaxformer.model.dropout import Dropout
+from jaxformer.model.heads import Head, entropy_sums, heads_of, silence_head
 from jaxformer.model.masks import Mask, Positions
 from jaxformer.model.positions import Learned, NoPositions, Sinusoidal
 from jaxformer.model.residual import Residual, post_norm, pre_norm
@@ -25,6 +26,7 @@ __all__ = [
     "UNK",
     "Cache",
     "Dropout",
+    "Head",
     "Learned",
     "Mask",
     "MultiHeadAttention",
@@ -35,10 +37,13 @@ __all__ = [
     "Transformer",
     "attention_weights",
     "dot_product_attention",
+    "entropy_sums",
     "forward_flops",
+    "heads_of",
     "parameter_count",
     "post_norm",
     "pre_norm",
     "reorder",
     "shift_right",
+    "silence_head",
 ]

@@ -97,6 +97,27 @@ def kill_and_compare(tiny, folder, num_steps, num_kills):
     return into_saves
 
 
+def test_a_terminated_process_ends_well_and_holds_its_workdir(tiny, jaxformer, tmp_path):
+    run = Run(tiny, tmp_path / "run", num_steps=5000)
+    with run.start() as process:
+        while run.newest() < 3 and process.poll() is None:
+            time.sleep(0.01)
+        second = jaxformer(*run.argv)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate()
+    assert second.code == 2
+    assert f"is in use by process {process.pid} on " in second.err
+    assert process.returncode == 143
+    step = run.newest()
+    assert err == (
+        f"jaxformer: Stopped by SIGTERM after step {step}, which is saved: the same command goes "
+        "on from there.\n"
+    )
+    rows = [row["step"] for row in lines_of(run.workdir)]
+    assert rows == [one for one in range(1, step + 1) if one % 4 == 0 or one % 6 == 0]
+    assert not (run.workdir / "lock").exists()
+
+
 def test_three_kills_change_nothing(tiny, tmp_path):
     kill_and_compare(tiny, tmp_path, num_steps=40, num_kills=3)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxformer.cli.main import COMMANDS
 from jaxformer.cli.mistakes import Mistake, mistakes
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -25,7 +26,8 @@ def one_sentence(result):
 ARGUMENTS = {
     "no command": (
         [],
-        "A command is needed: train, evaluate, translate, sweep, report. See jaxformer --help.",
+        "A command is needed: train, evaluate, translate, sweep, report, attention. See jaxformer "
+        "--help.",
     ),
     "unknown command": (["trian"], "Unknown command 'trian'. Did you mean 'train'?"),
     "no config": (
@@ -330,7 +332,7 @@ def test_help_and_version_import_nothing_that_is_slow():
     assert "usage: jaxformer COMMAND" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "translate", "sweep"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(jaxformer, command):
     result = jaxformer(command, "--help")
     assert (result.code, result.err) == (0, "")

@@ -49,6 +49,12 @@ def test_the_unbroken_run_has_all_lines(unbroken):
     assert ["valid_nll" in row for row in lines_of(unbroken)] == [False, True, False, False]
 
 
+def test_the_same_settings_give_the_same_run_twice(train, unbroken, tmp_path):
+    assert train(tmp_path / "run").code == 0
+    assert lines_of(tmp_path / "run") == lines_of(unbroken)
+    assert state_of(tmp_path / "run") == state_of(unbroken)
+
+
 def test_a_run_made_longer_equals_the_unbroken_one(train, unbroken, tmp_path):
     workdir = tmp_path / "run"
     assert train(workdir, 5).code == 0

@@ -53,7 +53,7 @@ def test_a_missing_setting_is_named(config, key):
 
 
 def test_a_vocabulary_has_more_than_what_every_one_holds(config):
-    from jaxformer.data.tokenizer import _FIXED_PIECES
+    from jaxformer.data.sentence_piece import _FIXED_PIECES
 
     config["data"]["vocab_size"] = _FIXED_PIECES
     with pytest.raises(ValueError, match="data.vocab_size=260 is out of range"):

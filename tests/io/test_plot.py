@@ -9,24 +9,9 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from jaxformer.io import plot
 from jaxformer.io.plot import plot_attention, plot_loss
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def figures(monkeypatch):
-    """The figures as they were saved."""
-    found = []
-    save = plot._save
-
-    def keep(figure, path):
-        found.append(figure)
-        save(figure, path)
-
-    monkeypatch.setattr(plot, "_save", keep)
-    return found
 
 
 def make_rows(count, every=5):
@@ -152,6 +137,14 @@ def test_every_head_has_its_panel(tmp_path, figures, heads, grid):
         assert {text.get_rotation() for text in axes.get_xticklabels()} <= {90}
         assert labels_of(axes.yaxis) == (target if is_leftmost else [])
     assert figure.axes[-1].get_ylabel() == "attention weight"
+
+
+def test_the_sides_have_names(tmp_path, figures):
+    plot_attention(make_weights(1, 2, 2), list("ab"), list("xy"), tmp_path / "a.png")
+    sides = ("the past", "target")
+    plot_attention(make_weights(1, 2, 2), list("ab"), list("xy"), tmp_path / "a.png", sides=sides)
+    named = [(figure.get_supxlabel(), figure.get_supylabel()) for figure in figures]
+    assert named == [("source", "target"), sides]
 
 
 def test_labels_that_cannot_be_drawn_are_squares(tmp_path, figures):
