@@ -39,6 +39,7 @@ from jaxformer.population import (
 from jaxformer.run.allocator import keep_freed_memory
 from jaxformer.run.compilation import enable_cache
 from jaxformer.run.evaluation import likelihoods
+from jaxformer.run.patience import Patience
 from jaxformer.run.population import Member, ValidateAll
 from jaxformer.run.population import train_population as run_loop
 from jaxformer.run.preparation import TrainingData, tokenizer_folder
@@ -134,7 +135,7 @@ def _train_held(trainings: Sequence[Training]) -> list[str]:
                 device = device_of(number, mesh, rows)
                 if meta is None:
                     state = jax.device_put(make_state(*of_run(training.config)), device)
-                    tally, last_kept = Tally(), 0
+                    tally, last_kept, patience = Tally(), 0, Patience(0)
                     tokenizer.save(tokenizer_folder(workdir))
                 else:
                     for damaged, fault in faults.items():
@@ -142,6 +143,7 @@ def _train_held(trainings: Sequence[Training]) -> list[str]:
                         progress.say(describe_damage(damaged, fault, path))
                     state = jax.device_put(checkpoints.restore(abstract_state, step), device)
                     tally, last_kept = resume_point(meta, step)
+                    patience = Patience.from_json(0, meta.get("patience", Patience(0).to_json()))
                 write_config(workdir, training.config, MAY_CHANGE)
                 seed = training.config["train"]["seed"]
                 write_run(
@@ -159,7 +161,7 @@ def _train_held(trainings: Sequence[Training]) -> list[str]:
                     tally=tally,
                     meta=make_meta(tokenizer, text),
                 )
-                members[number] = Member(str(workdir), seed, step, state, journal)
+                members[number] = Member(str(workdir), seed, step, state, journal, patience)
         _say_what_starts(progress, model, members, rows=rows, devices=mesh.size, of=len(trainings))
         progress.say(describe_text(text, config["data"]["max_length"]))
         if members:

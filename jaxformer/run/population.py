@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from jaxformer.population import num_rows, stack, unstack
 from jaxformer.run.finite import TrainStep, are_finite, describe, is_finite
+from jaxformer.run.patience import Patience
 from jaxformer.run.progress import Progress
 from jaxformer.run.training import Cadence, Journal, drive
 from jaxformer.train import Batch, Params, TrainState
@@ -30,6 +31,7 @@ class Member:
       step: updates done.
       state: after `step`.
       journal: its own, with the population's cadence.
+      patience: counts evaluations for a later run alone; it ends nothing here.
       diverged_at: the first step whose loss or gradient was not finite, 0 if there is none. Such a
         member has a last line of metrics that says so, and keeps the checkpoints from before.
     """
@@ -39,6 +41,7 @@ class Member:
     step: int
     state: TrainState
     journal: Journal
+    patience: Patience = dataclasses.field(default_factory=lambda: Patience(0))
     diverged_at: int = 0
 
 
@@ -150,11 +153,14 @@ def _go_together(
         lines = []
         for row, member in live():
             fields = None if found is None else found[row]
+            if fields is not None:
+                member.patience.see(fields["valid_nll"])
             state = unstack(states, [row])[0] if is_saved else None
             if state is not None and not is_finite(state):
                 give_up(member, step, f"What step {step:,} has made is not finite.")
                 continue
-            lines.append(member.journal.stop(step, fields, state))
+            also = {"patience": member.patience.to_json()}
+            lines.append(member.journal.stop(step, fields, state, also))
         show(lines)
         return is_end
 

@@ -51,7 +51,7 @@ class Log:
 
     def save(self, state, meta):
         self.events.append(f"save {state.step}")
-        self.saved[int(state.step)] = float(state.params)
+        self.saved[int(state.step)], self.meta = float(state.params), meta
 
     def sync(self):
         pass
@@ -143,6 +143,8 @@ def test_every_member_sees_its_own_batches_and_writes_its_own_lines():
         assert log.rows[0]["loss"] == np.mean([expected(seed, 1), expected(seed, 2)])
         assert log.rows[0]["padding"] == pytest.approx(0.0)
         assert (member.step, float(member.state.params)) == (6, expected(seed, 6))
+        # The second evaluation was worse.
+        assert log.meta["patience"] == {"best": expected(seed, 3), "waited": 1}
     # What is shown is of all: tokens and slots are sums, all else means.
     assert progress.live == [(step, 2.0, 6) for step in range(1, 7)]
     assert [row["step"] for row in progress.rows] == [2, 3, 4, 6]
