@@ -16,6 +16,7 @@ from jaxformer.cli.mistakes import Mistake, file_mistakes, mistakes
 from jaxformer.cli.options import Options, whole_number
 from jaxformer.cli.rows import check_models, read_axis, rows_of_files, rows_of_product
 from jaxformer.run.progress import Progress, duration
+from jaxformer.study.grouping import group
 from jaxformer.study.local import Outcome, run_local
 from jaxformer.study.manifest import (
     Manifest,
@@ -55,6 +56,14 @@ def run(argv: Sequence[str]) -> int:
         "--jobs", type=whole_number, default=1, metavar="N", help="members at a time (default: 1)"
     )
     options.add_argument(
+        "--population",
+        type=whole_number,
+        nargs="?",
+        const=8,
+        metavar="N",
+        help="train up to N members that may share a program in one (default: 8), then score each",
+    )
+    options.add_argument(
         "--only", metavar="GLOB", help="run those members only, such as 'a_heads/*/seed=0'"
     )
     options.add_argument(
@@ -76,6 +85,8 @@ def run(argv: Sequence[str]) -> int:
     chosen = options.read(rest)
     if not chosen.workdir:
         raise Mistake("A folder for the sweep is needed: --workdir=runs/name.")
+    if chosen.print and chosen.population:
+        raise Mistake("--print prints a command for each member. Leave --population out.")
     scale, seeds = "", list(range(chosen.seeds or 1))
     if chosen.files and not spec and not chosen.sweep:
         scale, rows = rows_of_files(chosen.files, chosen.scale, assignments)
@@ -103,6 +114,8 @@ def run(argv: Sequence[str]) -> int:
         for member in left:
             print(f"{shlex.join(member.argv)} && {shlex.join(member.evaluate)}")
         return 0
+    if chosen.population:
+        _train_together(left, Path(chosen.workdir), chosen.population)
     return _run(members, left, Path(chosen.workdir), chosen.jobs)
 
 
@@ -133,6 +146,36 @@ def _choose(members: Sequence[Member], pattern: str | None) -> Sequence[Member]:
             f"--only={pattern} is none of the {len(members)} members, such as {members[0].id}."
         )
     return chosen
+
+
+def _train_together(left: Sequence[Member], folder: Path, most: int) -> None:
+    """Trains the members that may share a program; what this leaves over is trained alone."""
+    groups = [numbers for numbers in group([m.config for m in left], most) if len(numbers) > 1]
+    together = sum(map(len, groups))
+    print(f"Programs of several members: {len(groups)}, of {together} of {len(left)} members.")
+    if not groups:
+        return
+    # Imported late: it imports jax.
+    from jaxformer.cli.start_population import Training, train_population
+
+    for numbers in groups:
+        chosen = [left[number] for number in numbers]
+        try:
+            train_population(
+                [
+                    Training(
+                        config=member.config,
+                        workdir=folder / member.workdir,
+                        argv=member.argv,
+                        overrides=member.overrides,
+                    )
+                    for member in chosen
+                ]
+            )
+        except Mistake as mistake:
+            # Perhaps of one of them only.
+            ids = ", ".join(member.id for member in chosen)
+            print(f"{ids} cannot be trained together: {mistake}", file=sys.stderr)
 
 
 def _run(members: Sequence[Member], left: Sequence[Member], folder: Path, jobs: int) -> int:

@@ -103,6 +103,10 @@ MISTAKES = {
         "Row 'model.num_heads=5' of quickstart: d_model=128 is not divisible by num_heads=5. Set "
         "model.d_k and model.d_v, or choose a multiple of 5.",
     ),
+    "commands of a population": (
+        [QUICKSTART, "--population", "--print"],
+        "--print prints a command for each member. Leave --population out.",
+    ),
     "rows that may end early": (
         [QUICKSTART, "--config.train.patience=3"],
         "Row 'base' of quickstart: train.patience=3 may end some rows before others, and a sweep "

@@ -82,6 +82,23 @@ def test_a_member_that_fails_is_named_with_its_reason(swept):
     assert last == "The same command tries again what has failed."
 
 
+def test_members_that_may_are_trained_in_one_program(swept, jaxformer, tmp_path):
+    _, argv, _ = swept
+    kept = [each for each in argv if not each.startswith(("--workdir", "--sweep"))]
+    result = jaxformer(*kept, f"--workdir={tmp_path}", "--seeds=2", "--population")
+    assert (result.code, result.err) == (0, "")
+    assert "Programs of several members: 1, of 2 of 2 members.\n" in result.out
+    states = []
+    for seed in (0, 1):
+        workdir = tmp_path / f"plain_text/base/seed={seed}"
+        assert f"{workdir}: Trained to step 4." in result.out
+        assert "is trained to step 4 already" in (workdir / "log.txt").read_text(encoding="utf-8")
+        scores = json.loads((workdir / "evaluation" / "valid.json").read_bytes())
+        assert scores["checkpoints"] == [4]
+        states.append(scores["nll"])
+    assert states[0] != states[1]
+
+
 def test_more_seeds_leave_what_is_finished_alone(swept, jaxformer):
     folder, argv, _ = swept
     result = jaxformer(*argv, "--seeds=2", "--print")
