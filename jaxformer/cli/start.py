@@ -198,9 +198,11 @@ def _told_where_to_go_on(checkpoints: Checkpoints) -> Generator[None]:
     except NotFinite as error:
         newest = checkpoints.latest_step()
         kept = "There is no checkpoint" if newest is None else f"Checkpoint {newest:,} is kept"
+        is_found = isinstance(error.__cause__, FloatingPointError)
+        find = "" if is_found else "find the operation with --debug_nans, or "
         raise Diverged(
-            f"{error}\n{kept}. Find the operation with --debug_nans, or leave such updates out "
-            "with --config.train.not_finite=skip."
+            f"{error}\n{kept}. To go on, {find}leave such updates out with "
+            "--config.train.not_finite=skip."
         ) from error
 
 

@@ -41,7 +41,10 @@ def test_training_stops_before_it_keeps_anything(train, tmp_path):
     assert first.startswith("jaxformer: Step 8 (batch ")
     assert " of epoch 2, both counted from 0) is not finite: loss " in first
     assert first.endswith("learning rate nan.")
-    assert second.startswith("Checkpoint 6 is kept. Find the operation with --debug_nans,")
+    assert second == (
+        "Checkpoint 6 is kept. To go on, find the operation with --debug_nans, or leave such "
+        "updates out with --config.train.not_finite=skip."
+    )
     assert [row["step"] for row in lines_of(workdir)] == list(range(1, 8))
     assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["2", "4", "6"]
     # The same run with the step left out.
@@ -67,5 +70,5 @@ def test_the_operation_is_found(train, module, tmp_path):
     )
     number = MODULE[: MODULE.index("+ 0 * jnp.log")].count("\n") + 1
     assert lines[3].startswith(f"  {module}:{number}, in activation: return jax.nn.relu(x) + 0 *")
-    assert lines[4].startswith("There is no checkpoint. ")
+    assert lines[4].startswith("There is no checkpoint. To go on, leave such updates out with ")
     assert len(lines) == 5

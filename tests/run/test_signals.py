@@ -49,4 +49,7 @@ def test_the_second_ends_the_process_at_once(second):
     ) as process:
         assert process.stdout.readline() == b"SIGTERM\n"
         process.send_signal(second)
-        assert process.wait(timeout=20) == -second
+        try:
+            assert process.wait(timeout=20) == -second
+        finally:
+            process.kill()
