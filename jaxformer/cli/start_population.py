@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxformer.cli import build
-from jaxformer.cli.mistakes import Mistake, Stopped, file_mistakes, mistakes
-from jaxformer.cli.start import (
+from jaxformer.cli.groundwork import (
     MAY_CHANGE,
     check_traces,
     describe_damage,
@@ -24,6 +23,7 @@ from jaxformer.cli.start import (
     prepare,
     valid_fields,
 )
+from jaxformer.cli.mistakes import Mistake, Stopped, file_mistakes, mistakes
 from jaxformer.cli.workdir import held
 from jaxformer.data.pipeline import eval_batches, train_batches
 from jaxformer.io.checkpoint import Checkpoints

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from jaxformer.cli import config as config_lib
+from jaxformer.cli.groundwork import prepare
 from jaxformer.cli.mistakes import Mistake, Stopped
-from jaxformer.cli.start import prepare
 from jaxformer.cli.start_population import Training, train_population
 from jaxformer.io.checkpoint import Checkpoints
 from jaxformer.io.record import Metrics

@@ -1,0 +1,233 @@
+"""What a training, alone or among others, is made of: workdir, text, model and programs."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxformer.cli import build
+from jaxformer.cli.mistakes import Mistake
+from jaxformer.data.batching import Shape
+from jaxformer.data.tokenizer import Tokenizer
+from jaxformer.io.checkpoint import Checkpoints
+from jaxformer.io.record import check_config
+from jaxformer.model import Transformer
+from jaxformer.run.evaluation import Likelihood
+from jaxformer.run.finite import TrainStep
+from jaxformer.run.preparation import (
+    TrainingData,
+    learn_tokenizer,
+    load_tokenizer,
+    prepare_data,
+)
+from jaxformer.run.restoring import checkpoints_path
+from jaxformer.run.training import Cadence
+from jaxformer.train import (
+    Hyper,
+    TrainState,
+    init_state,
+    make_train_step,
+    skip_not_finite,
+)
+
+MakeState = Callable[[np.int64, Hyper], TrainState]
+
+# What may change when a run is gone on with: nothing that its earlier steps depend on (some
+# schedules depend on train.num_steps; see `_check_schedule`).
+MAY_CHANGE = (
+    "train.num_steps",
+    "train.not_finite",
+    "train.patience",
+    "train.log_every",
+    "train.eval_every",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+    "decode.*",
+    "data.data_dir",
+    "data.manual_dir",
+    "data.valid_*",
+    "data.test_*",
+)
+
+
+def look_into(
+    workdir: Path, config: build.Config
+) -> tuple[int, dict[str, Any] | None, dict[int, str]]:
+    """Returns the newest sound checkpoint's step, what it was saved with, and damaged newer ones.
+
+    Without any checkpoint: (0, None, {}).
+
+    Raises: Mistake or ValueError if the workdir holds another run, or no sound checkpoint of many.
+    """
+    before = check_config(workdir, config, MAY_CHANGE)
+    last_step, meta, faults = _read_meta(workdir)
+    if meta is not None:
+        _check_schedule(workdir, before, config, last_step)
+    return last_step, meta, faults
+
+
+def _check_schedule(
+    workdir: Path, before: build.Config | None, config: build.Config, last_step: int
+) -> None:
+    """Checks that the steps up to the newest checkpoint had the rates that the settings give.
+
+    Args:
+      before: settings of the run in `workdir`, which `config` may differ from in MAY_CHANGE.
+    """
+    if before is None:
+        raise Mistake(
+            f"{workdir} holds checkpoints but no config.json, so that their settings are unknown. "
+            "Restore it, or give another --workdir."
+        )
+    new = config["train"]["num_steps"]
+    old = before.get("train", {}).get("num_steps", new)
+    if old == new:
+        return
+    hyper = build.make_hyper(config)
+    steps = np.unique(np.linspace(1, last_step, 48).round().astype(np.int32))
+    rates = []
+    for num_steps in (old, new):
+        training = {**config["train"], "num_steps": num_steps}
+        rate = jax.jit(build.make_rate({**config, "train": training}))
+        rates.append([float(rate(step, hyper)) for step in steps])
+    if not np.allclose(*rates, rtol=1e-6, atol=0.0, equal_nan=True):
+        schedule = config["optimizer"]["schedule"]
+        raise Mistake(
+            f"train.num_steps is {old} in {workdir} and {new} here, but the schedule {schedule} "
+            "ends with the run: the steps already done would have had other rates. Give another "
+            f"--workdir, or train.num_steps={old}."
+        )
+
+
+def _read_meta(workdir: Path) -> tuple[int, dict[str, Any] | None, dict[int, str]]:
+    """Returns the newest sound checkpoint's step, what it was saved with, and damaged newer ones.
+
+    Without any checkpoint: (0, None, {}).
+    """
+    if not checkpoints_path(workdir).is_dir():
+        return 0, None, {}
+    with Checkpoints(checkpoints_path(workdir), read_only=True) as checkpoints:
+        step, faults = checkpoints.newest_sound()
+        return (0, None, {}) if step is None else (step, checkpoints.read_meta(step), faults)
+
+
+def describe_damage(step: int, fault: str, path: str) -> str:
+    """Returns what has become of a damaged checkpoint, in words."""
+    return f"Checkpoint {step:,} is damaged ({fault}) and was set aside as {path}."
+
+
+def prepare(
+    config: build.Config, begun: Mapping[Path, Mapping[str, Any]]
+) -> tuple[Tokenizer, TrainingData]:
+    """Returns vocabulary and text; those of the checkpoints, if there are any.
+
+    Args:
+      begun: workdirs that hold checkpoints, and what the newest was saved with.
+
+    Raises: Mistake or ValueError if the text cannot be read, or is not that of the checkpoints.
+    """
+    data = config["data"]
+    # What names and numbers can have wrong is found before the corpus, which may take long.
+    build.make_model(config, data["vocab_size"])
+    build.make_rate(config)
+    corpus = build.make_corpus(config)
+    known = [load_tokenizer(workdir, meta["tokenizer"]) for workdir, meta in begun.items()]
+    if len({tokenizer.fingerprint for tokenizer in known}) > 1:
+        raise Mistake(
+            f"{' and '.join(map(str, begun))} were trained with different vocabularies, and cannot "
+            "go on together. Train each of them alone, with jaxformer train."
+        )
+    if known:
+        tokenizer = known[0]
+    else:
+        tokenizer = learn_tokenizer(
+            corpus,
+            data["vocab_size"],
+            data["vocab_type"],
+            source=data["source"],
+            target=data["target"],
+        )
+    text = prepare_data(
+        corpus,
+        tokenizer,
+        max_length=data["max_length"],
+        source_tokens=data["source_tokens"],
+        target_tokens=data["target_tokens"],
+        rows_multiple=config["train"]["accumulate"],
+    )
+    for workdir, meta in begun.items():
+        if text.fingerprint != meta["data"]:
+            raise Mistake(
+                f"The training text has changed since {workdir} was trained on it. Restore it, or "
+                "give another --workdir."
+            )
+    return tokenizer, text
+
+
+def make_pure(config: build.Config, model: Transformer) -> tuple[TrainStep, MakeState]:
+    """Returns the train step, and a compiled function that makes a first state (see `of_run`)."""
+    optimizer = build.make_optimizer(config)
+    train_step = make_train_step(
+        model, optimizer, build.make_rate(config), accumulate=config["train"]["accumulate"]
+    )
+    if config["train"]["not_finite"] == "skip":
+        train_step = skip_not_finite(train_step)
+    # Seed and hyper-parameters are arguments, so that all runs of a sweep share the program.
+    make_state = jax.jit(lambda seed, hyper: init_state(model, optimizer, hyper, seed))
+    return train_step, make_state
+
+
+def of_run(config: build.Config) -> tuple[np.int64, Hyper]:
+    """Returns what the first state is made from: the seed and the hyper-parameters."""
+    return np.int64(config["train"]["seed"]), build.make_hyper(config)
+
+
+def check_traces(train_step: TrainStep, make_state: MakeState, text: TrainingData) -> TrainState:
+    """Finds the mistakes that only tracing finds; returns the state's shapes and types."""
+    abstract_state = jax.eval_shape(make_state, np.int64(0), Hyper.create())
+    for shape in text.plan.shapes:
+        jax.eval_shape(train_step, abstract_state, _abstract_batch(shape))
+    return abstract_state
+
+
+def make_cadence(config: build.Config) -> Cadence:
+    """Returns when what happens in a training."""
+    names = ("num_steps", "log_every", "eval_every", "checkpoint_every")
+    return Cadence(**{name: config["train"][name] for name in names})
+
+
+def make_meta(tokenizer: Tokenizer, text: TrainingData) -> dict[str, str]:
+    """Returns what every checkpoint remembers of the data."""
+    return {"tokenizer": tokenizer.fingerprint, "data": text.fingerprint}
+
+
+def _abstract_batch(shape: Shape) -> dict[str, jax.ShapeDtypeStruct]:
+    return {
+        "source_BS": jax.ShapeDtypeStruct((shape.rows, shape.source), jnp.int32),
+        "target_BT": jax.ShapeDtypeStruct((shape.rows, shape.target), jnp.int32),
+    }
+
+
+def valid_fields(found: Likelihood) -> dict[str, float]:
+    """Returns what a line of metrics says of the validation split."""
+    return {
+        "valid_nll": found.nll,
+        "valid_perplexity": found.perplexity,
+        "valid_accuracy": found.accuracy,
+    }
+
+
+def describe_text(text: TrainingData, max_length: int) -> str:
+    """Returns how much text there is, and how it is batched, as lines for the user."""
+    plan = text.plan
+    shapes = ", ".join(f"{shape.rows} x ({shape.source} + {shape.target})" for shape in plan.shapes)
+    valid = "no validation split" if text.valid is None else f"{len(text.valid):,} of validation"
+    return (
+        f"Text: {len(text.train):,} training pairs, {valid}; {text.left_out:,} training pairs left "
+        f"out because a side is longer than {max_length} tokens (data.max_length).\n"
+        f"Batches: {plan.batches_per_epoch:,} an epoch, of shapes {shapes} (rows x source + target "
+        f"slots), {plan.padding:.1%} padding."
+    )
