@@ -6,7 +6,8 @@ Command:   make quickstart, or
 Hardware:  two CPU cores.
 Time:      about nine minutes of training, and half a minute of translating.
 Expected:  19.9 sacreBLEU on held-out chapters (experiments/results/quickstart); the
-           untranslated source has 5.2, as the last script of `make quickstart` prints.
+           untranslated source has 5.2, as the last script of `make quickstart` prints. An hour's
+           steps, train.num_steps=24000 with train.dropout_rate=0.2: 28.7 (quickstart_hour there).
 
 The text is Wycliffe's Bible against the World English Bible, from the extra `quickstart`.
 """
