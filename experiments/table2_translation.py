@@ -9,13 +9,13 @@ steps, which say what the model needs and not how long a machine was held.
 """
 
 import argparse
-import json
 import runpy
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxformer.cli.mistakes import Mistake, mistakes
+from jaxformer.io.record import read_config, read_object
 from jaxformer.model import forward_flops
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -76,10 +76,11 @@ def table(runs: dict[str, Path]) -> str:
     ]
     for name, row in ROWS.items():
         bleu, sacrebleu = measured(runs[name]) if name in runs else ("not run", "not run")
+        config = read_config(runs[name]) if name in runs else load(row.config)
         held = row.hours * 3600 * DEVICES * SUSTAINED
         lines.append(
             f"| {name} | {row.bleu} | {bleu} | {sacrebleu} | {held:.1e} | "
-            f"{training_flops(load(row.config)):.1e} |"
+            f"{training_flops(config):.1e} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -118,7 +119,7 @@ def measured(workdir: Path) -> tuple[str, str]:
     command = f"`jaxformer evaluate --workdir={workdir} --split=test --protocol=paper`"
     if not path.is_file():
         raise Mistake(f"{path} is missing. Run {command}.")
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = read_object(path)
     published = record.get("published_protocol", {})
     if published.get("protocol") != "paper":
         raise Mistake(f"{path} has no BLEU by the paper's protocol. Run {command}.")

@@ -87,22 +87,13 @@ def _draw(config: dict, chosen: argparse.Namespace, source: str, target: str | N
         # Before what takes long.
         folder.mkdir(parents=True, exist_ok=True)
     # Imported late, so that a mistake in the arguments is answered at once.
-    from jaxformer.cli import build
+    from jaxformer.cli.translator import open_trained
     from jaxformer.io.attention_page import write_attention_page
-    from jaxformer.run.allocator import keep_freed_memory
     from jaxformer.run.attention import sentence_attention
-    from jaxformer.run.compilation import enable_cache
-    from jaxformer.run.restoring import restore
 
-    keep_freed_memory()
-    enable_cache()
     decode = config["decode"]
+    trained = open_trained(config, chosen.workdir)
     with mistakes():
-        trained = restore(
-            chosen.workdir,
-            lambda vocab_size: build.make_model(config, vocab_size),
-            decode["average"],
-        )
         found = sentence_attention(
             trained.model,
             trained.params,

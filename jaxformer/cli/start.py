@@ -74,6 +74,12 @@ def train(
     with mistakes():
         last_step, meta, faults = look_into(workdir, config)
         tokenizer, text = prepare(config, {} if meta is None else {workdir: meta})
+        if training["patience"] and not text.valid:
+            raise Mistake(
+                f"train.patience={training['patience']} counts evaluations, and the corpus has no "
+                "validation split. Name one (data.valid_source, data.valid_target), or set "
+                "train.patience=0."
+            )
         model = build.make_model(config, tokenizer.vocab_size)
         train_step, make_state = make_pure(config, model)
         abstract_state = check_traces(train_step, make_state, text)

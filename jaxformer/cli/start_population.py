@@ -120,7 +120,8 @@ def _train_held(trainings: Sequence[Training]) -> list[str]:
     if validate is None:
         cadence = dataclasses.replace(cadence, eval_every=0)
     members: dict[int, Member] = {}
-    with contextlib.ExitStack() as stack:
+    # A full disk fails the save of every member, and the last of them is told while closing.
+    with file_mistakes(), contextlib.ExitStack() as stack:
         progress = stack.enter_context(Progress(sys.stdout, num_steps))
         opened: list[Checkpoints] = []
         with mistakes():
@@ -190,10 +191,11 @@ def _train_held(trainings: Sequence[Training]) -> list[str]:
                 for member in members.values()
                 if not member.diverged_at and member.step < num_steps
             ]
-            if number is not None and rest:
+            if number is not None:
+                where = f"after step {min(rest):,}" if rest else "when all were trained"
                 raise Stopped(
-                    f"Stopped by {number.name} after step {min(rest):,}. All is saved: started "
-                    "again, the trainings go on from there.",
+                    f"Stopped by {number.name} {where}. All is saved: started again, what is left "
+                    "goes on from there.",
                     number,
                 )
         for number, member in members.items():

@@ -28,8 +28,8 @@ from jaxformer.study.manifest import (
 )
 from jaxformer.study.standing import Forecast, last_step, read_scores
 
-# What the result does not depend on.
-_MAY_CHANGE = ("data.data_dir", "data.manual_dir")
+# What the result does not depend on, unless it has no result otherwise.
+_MAY_CHANGE = ("data.data_dir", "data.manual_dir", "train.not_finite")
 
 _EPILOG = """\
 Every row of the config files is trained with every seed and scored on the validation split, each in
@@ -114,9 +114,14 @@ def run(argv: Sequence[str]) -> int:
         for member in left:
             print(f"{shlex.join(member.argv)} && {shlex.join(member.evaluate)}")
         return 0
+    lost = {}
     if chosen.population:
-        _train_together(left, Path(chosen.workdir), chosen.population)
-    return _run(members, left, Path(chosen.workdir), chosen.jobs)
+        lost = _train_together(left, Path(chosen.workdir), chosen.population)
+        left = [member for member in left if member.id not in lost]
+    code = _run(members, left, Path(chosen.workdir), chosen.jobs, num_lost=len(lost))
+    for name, why in lost.items():
+        print(f"{name} failed: {why}", file=sys.stderr)
+    return 1 if lost else code
 
 
 def _extend(folder: Path, manifest: Manifest) -> Manifest:
@@ -148,20 +153,24 @@ def _choose(members: Sequence[Member], pattern: str | None) -> Sequence[Member]:
     return chosen
 
 
-def _train_together(left: Sequence[Member], folder: Path, most: int) -> None:
-    """Trains the members that may share a program; what this leaves over is trained alone."""
+def _train_together(left: Sequence[Member], folder: Path, most: int) -> dict[str, str]:
+    """Trains the members that may share a program; what this leaves over is trained alone.
+
+    Returns: id of each member that cannot be trained to the end -> why.
+    """
+    lost: dict[str, str] = {}
     groups = [numbers for numbers in group([m.config for m in left], most) if len(numbers) > 1]
     together = sum(map(len, groups))
     print(f"Programs of several members: {len(groups)}, of {together} of {len(left)} members.")
     if not groups:
-        return
+        return lost
     # Imported late: it imports jax.
     from jaxformer.cli.start_population import Training, train_population
 
     for numbers in groups:
         chosen = [left[number] for number in numbers]
         try:
-            train_population(
+            outcomes = train_population(
                 [
                     Training(
                         config=member.config,
@@ -175,16 +184,27 @@ def _train_together(left: Sequence[Member], folder: Path, most: int) -> None:
         except Mistake as mistake:
             # Perhaps of one of them only.
             ids = ", ".join(member.id for member in chosen)
-            print(f"{ids} cannot be trained together: {mistake}", file=sys.stderr)
+            print(f"Training {ids} together has ended: {mistake}", file=sys.stderr)
+            continue
+        for member, outcome in zip(chosen, outcomes, strict=True):
+            if outcome:
+                lost[member.id] = outcome
+    return lost
 
 
-def _run(members: Sequence[Member], left: Sequence[Member], folder: Path, jobs: int) -> int:
-    """Runs what is left, says what has failed, and returns the exit code."""
+def _run(
+    members: Sequence[Member], left: Sequence[Member], folder: Path, jobs: int, *, num_lost: int
+) -> int:
+    """Runs what is left, says what has failed, and returns the exit code.
+
+    Args:
+      num_lost: members that are neither left nor finished.
+    """
     with Progress(sys.stdout, 0) as progress:
-        report = _Report(progress, members, left, folder)
+        finished = len(members) - len(left) - num_lost
+        report = _Report(progress, len(members), left, folder, finished=finished)
         progress.say(
-            f"{len(members)} members, {len(members) - len(left)} of them finished: "
-            f"{folder / 'manifest.json'}"
+            f"{len(members)} members, {finished} of them finished: {folder / 'manifest.json'}"
         )
         try:
             with file_mistakes():
@@ -213,12 +233,14 @@ class _Report:
     def __init__(
         self,
         progress: Progress,
-        members: Sequence[Member],
+        total: int,
         left: Sequence[Member],
         folder: Path,
+        *,
+        finished: int,
     ) -> None:
-        self.finished, self.forecast = len(members) - len(left), Forecast(left, folder)
-        self._progress, self._folder, self._total = progress, folder, len(members)
+        self.finished, self.forecast = finished, Forecast(left, folder)
+        self._progress, self._folder, self._total = progress, folder, total
         self._failed = 0
         self._next_tick = 0.0
 

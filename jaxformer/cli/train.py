@@ -12,7 +12,7 @@ from jaxformer.cli.workdir import held
 _EPILOG = """\
 Any setting of the config can be overridden: --config.train.num_steps=500. configs/base.py lists and
 explains all of them. Started again with the same settings, a training goes on from its newest
-checkpoint; train.num_steps may then be larger.
+checkpoint; train.num_steps and train.patience may then be larger.
 """
 
 

@@ -1,4 +1,4 @@
-"""A trained run made ready to translate, as `evaluate` and `translate` both need it."""
+"""A trained run made ready, as `evaluate`, `translate` and `attention` need it."""
 
 import os
 from collections.abc import Callable

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _WORD_START = "\u2581"
+_GOES_ON = "@@"
 _CONTINUED = "\N{MIDDLE DOT}"
 
 
@@ -45,16 +46,21 @@ class AttentionMap:
             )
 
 
-def readable(pieces: Sequence[str]) -> list[str]:
+def readable(pieces: Sequence[str], starts_word: Sequence[bool]) -> list[str]:
     """Returns the pieces of a vocabulary as a reader knows them.
 
-    The mark of a word's start goes; a piece that goes on with a word begins with a middle dot
-    instead, punctuation and special pieces excepted.
+    The marks of a word's start and of its going on are left out; a piece that goes on with a word
+    begins with a middle dot instead, punctuation and special pieces excepted.
+
+    Args:
+      starts_word: of each piece, as `Tokenizer.starts_word` has it.
     """
     names = []
     for place, piece in enumerate(pieces):
         name = piece.removeprefix(_WORD_START)
-        is_continued = place > 0 and name == piece and not _stands_alone(piece)
+        if place + 1 < len(pieces) and not starts_word[place + 1]:
+            name = name.removesuffix(_GOES_ON) or name
+        is_continued = place > 0 and not starts_word[place] and not _stands_alone(piece)
         names.append(f"{_CONTINUED}{name}" if is_continued else name or _WORD_START)
     return names
 

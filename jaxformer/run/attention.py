@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxformer.data.tokenizer import Tokenizer
+from jaxformer.data.tokenizer import Side, Tokenizer
 from jaxformer.io.attention_map import AttentionMap, readable
 from jaxformer.model import BOS, PAD, Transformer, attention_weights
 from jaxformer.run.translation import make_decode
@@ -66,9 +66,11 @@ def sentence_attention(
         target_T = _encode(tokenizer, "target", target, longest)
     weights = _weights(model, params, _padded(source_S), _padded(target_T))
     source_names, target_names = (
-        readable(tokenizer.pieces(tokens)) for tokens in (source_S, target_T)
+        readable(tokenizer.pieces(tokens), tokenizer.starts_word(tokens))
+        for tokens in (source_S, target_T)
     )
-    before_names = readable(tokenizer.pieces([BOS, *target_T[:-1]]))
+    before = [BOS, *target_T[:-1]]
+    before_names = readable(tokenizer.pieces(before), tokenizer.starts_word(before))
     return SentenceAttention(
         source,
         target,
@@ -91,10 +93,10 @@ def _weights(
     return attention_weights(model, params, source_BS, target_BT)
 
 
-def _encode(tokenizer: Tokenizer, side: str, text: str, longest: int | None) -> np.ndarray:
+def _encode(tokenizer: Tokenizer, side: Side, text: str, longest: int | None) -> np.ndarray:
     if not text.strip():
         raise ValueError(f"The {side} sentence is blank. Give one with words.")
-    (tokens,) = tokenizer.encode([text])
+    (tokens,) = tokenizer.encode([text], side)
     if longest is not None and len(tokens) > longest:
         raise ValueError(
             f"The {side} sentence has {len(tokens)} tokens, more than the {longest} of the longest "

@@ -136,6 +136,9 @@ def _go_together(
         lines, seen = [], []
         for row, member in live():
             own = {name: values[row] for name, values in metrics.items()}
+            if not are_finite(own) and own.get("skipped"):
+                told = describe(step, "its own batch", own)
+                progress.say(f"{member.name}: {told} Its update was left out.")
             if own.get("skipped") or are_finite(own):
                 lines.append(member.journal.add(step, own, slots // rows, seconds))
                 seen.append(own)
@@ -201,6 +204,7 @@ def _stacked(
 
 
 def _mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns the means of all fields, over members; the step is the same for all."""
-    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    """Returns the means of the fields that all members have; the step is the same for all."""
+    shared = [name for name in rows[0] if all(name in row for row in rows)]
+    means = {name: float(np.mean([row[name] for row in rows])) for name in shared}
     return {**means, "step": rows[0]["step"]} if "step" in rows[0] else means

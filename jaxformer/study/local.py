@@ -200,7 +200,10 @@ class _Attempt:
                 # Read on even if the disk is full: the command would wait for a reader.
                 with contextlib.suppress(OSError):
                     self._log.write(line)
-                self._last_words = line.decode(errors="replace").strip() or self._last_words
+                words = line.decode(errors="replace").strip()
+                # The first line of what the program itself says tells the most.
+                if words and not self._last_words.startswith("jaxformer: "):
+                    self._last_words = words
 
 
 def _stop(running: Sequence[_Attempt], interruptions: Sequence[int]) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jaxformer.io.record import read_config, read_metrics, read_object
+from jaxformer.study.manifest import VERSION
 
-_VERSION = 1
 _STATED = ("model", "optimizer", "train")
-# Of these groups, what says how often something is written, and not what is learned.
-_RHYTHM = ("log_every", "eval_every", "checkpoint_every", "keep_checkpoints")
+# Of these groups, what does not say what is learned.
+_RHYTHM = ("log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "not_finite")
 _NOT_FINITE = ("nan", "inf", "-inf")
 _NAMES: dict[type, str] = {
     str: "text",
@@ -97,9 +97,9 @@ def read_sweep(folder: str | os.PathLike[str]) -> Sweep:
     path = Path(folder) / "manifest.json"
     manifest = read_object(path)
     version = _take(manifest, "version", int, str(path))
-    if version != _VERSION:
+    if version != VERSION:
         raise ValueError(
-            f"{path} is of version {version}, expected {_VERSION}. Use the jaxformer that wrote it."
+            f"{path} is of version {version}, expected {VERSION}. Use the jaxformer that wrote it."
         )
     split = _take(manifest, "split", str, str(path))
     entries = _take(manifest, "members", list, str(path))
@@ -152,6 +152,8 @@ def _read_member(folder: Path, split: str, entry: Mapping[str, Any], where: str)
         scored, scores = _read_scores(record, workdir / "translations" / f"{split}.txt")
         if scored != num_steps:
             state, why = "unfinished", f"scored at step {scored:,} of {num_steps:,}"
+    elif rows and "diverged_at" in rows[-1]:
+        state, why = "unfinished", f"diverged at step {rows[-1]['diverged_at']:,}"
     elif rows and rows[-1]["step"] >= num_steps:
         state, why = "unfinished", "trained, not scored"
     elif rows:

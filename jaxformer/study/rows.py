@@ -9,9 +9,9 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from jaxformer.study.manifest import BASE
 from jaxformer.study.records import Member, Scores, flatten
 
-BASE = "base"
 _SEED = "train.seed"
 
 

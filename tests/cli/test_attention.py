@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -64,8 +65,9 @@ def test_a_target_a_layer_and_a_word_can_be_given(trained, jaxformer, tmp_path, 
     assert data["maps"]["decoder"]["keys"][0] == "<s>"
 
 
-def test_the_workdir_is_the_default_place(trained, jaxformer):
-    workdir, _ = trained
+def test_the_workdir_is_the_default_place(trained, jaxformer, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(trained[0], workdir)
     result = jaxformer("attention", f"--workdir={workdir}", "an", "--target=an")
     assert result.code == 0
     assert (workdir / "attention" / "attention.html").is_file()

@@ -1,6 +1,7 @@
 """A sweep of two tiny trainings, for real: one goes on, one fails."""
 
 import json
+import re
 
 import pytest
 
@@ -85,18 +86,27 @@ def test_a_member_that_fails_is_named_with_its_reason(swept):
 def test_members_that_may_are_trained_in_one_program(swept, jaxformer, tmp_path):
     _, argv, _ = swept
     kept = [each for each in argv if not each.startswith(("--workdir", "--sweep"))]
-    result = jaxformer(*kept, f"--workdir={tmp_path}", "--seeds=2", "--population")
-    assert (result.code, result.err) == (0, "")
-    assert "Programs of several members: 1, of 2 of 2 members.\n" in result.out
-    states = []
-    for seed in (0, 1):
-        workdir = tmp_path / f"plain_text/base/seed={seed}"
+    # No training survives the last of these rates, and no other is to suffer from it.
+    rates = "--sweep=optimizer.learning_rate=1,2,1e30"
+    result = jaxformer(*kept, f"--workdir={tmp_path}", rates, "--population")
+    assert result.code == 1
+    assert "Programs of several members: 1, of 3 of 3 members.\n" in result.out
+    assert "2 of 3 members are finished" in result.out
+    name = "plain_text/optimizer.learning_rate=1e30/seed=0"
+    assert re.fullmatch(
+        rf"{re.escape(name)} failed: It diverged at step \d: loss or gradient was not finite.\n",
+        result.err,
+    )
+    assert not (tmp_path / name / "log.txt").exists()
+    likelihoods = []
+    for rate in ("1", "2"):
+        workdir = tmp_path / f"plain_text/optimizer.learning_rate={rate}/seed=0"
         assert f"{workdir}: Trained to step 4." in result.out
         assert "is trained to step 4 already" in (workdir / "log.txt").read_text(encoding="utf-8")
         scores = json.loads((workdir / "evaluation" / "valid.json").read_bytes())
         assert scores["checkpoints"] == [4]
-        states.append(scores["nll"])
-    assert states[0] != states[1]
+        likelihoods.append(scores["nll"])
+    assert likelihoods[0] != likelihoods[1]
 
 
 def test_more_seeds_leave_what_is_finished_alone(swept, jaxformer):

@@ -31,6 +31,10 @@ def write_evaluation(workdir, **changes):
         **changes,
     }
     (workdir / "evaluation").mkdir(parents=True)
+    load = runpy.run_path(str(SCRIPT))["load"]
+    config = load("wmt14_en_de.py:base")
+    config["train"]["num_steps"] = 50_000
+    (workdir / "config.json").write_text(json.dumps(config), encoding="utf-8")
     (workdir / "evaluation" / "test.json").write_text(json.dumps(record), encoding="utf-8")
     return workdir
 
@@ -60,6 +64,9 @@ def test_a_run_that_was_scored_stands_beside_the_paper(table2, tmp_path):
     assert code == 0
     assert rows_of(out)["en-de/base"][:3] == ["27.3", "27.3", "26.4 (nrefs:1)"]
     assert rows_of(out)["en-de/big"][1] == "not run"
+    # Of the run's own steps.
+    ours, papers = (float(rows_of(out)[f"en-{to}/base"][4]) for to in ("de", "fr"))
+    assert ours == pytest.approx(papers / 2 * 37 / 36, rel=0.1)
     assert output.read_text(encoding="utf-8") == out
 
 

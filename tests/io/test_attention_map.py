@@ -4,13 +4,25 @@ import pytest
 from jaxformer.io.attention_map import AttentionMap, readable, words
 
 
+def starts(pieces):
+    return [piece.startswith("▁") for piece in pieces]
+
+
 def test_pieces_are_named_as_a_reader_knows_them():
     pieces = ["<s>", "▁naïve", "té", ",", "▁«", "A", "b", "▁", "<0x0A>", "''", "▁it", "'s", "</s>"]
-    assert readable(pieces) == [
+    assert readable(pieces, starts(pieces)) == [
         "<s>", "naïve", "·té", ",", "«", "·A", "·b", "▁", "<0x0A>", "''", "it", "·'s", "</s>",
     ]  # fmt: skip
-    assert readable(["a", "b"]) == ["a", "·b"]
-    assert readable([]) == []
+    assert readable(["a", "b"], [False, False]) == ["a", "·b"]
+    assert readable([], []) == []
+
+
+def test_pieces_whose_mark_is_that_they_go_on():
+    pieces = ["<s>", "hu@@", "nd", ",", "@@", "der", "zwei@@", "</s>"]
+    starts_word = [True, True, False, True, True, True, True, False]
+    names = readable(pieces, starts_word)
+    assert names == ["<s>", "hu", "·nd", ",", "@@", "der", "zwei", "</s>"]
+    assert words(names) == {"<s>": 0, "hund": 1, ",": 3, "@@": 4, "der": 5, "zwei": 6, "</s>": 7}
 
 
 def test_words_begin_where_they_first_stand():

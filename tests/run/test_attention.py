@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxformer.data.tokenizer import train_tokenizer
+from jaxformer.data.sentence_piece import train_sentence_piece
 from jaxformer.io.attention_map import readable
 from jaxformer.model import Transformer, attention_weights
 from jaxformer.run.attention import sentence_attention
@@ -19,7 +19,11 @@ KINDS = ["encoder", "decoder", "cross"]
 @pytest.fixture(scope="module")
 def tokenizer():
     lines = [f"{a} {b}. {c}" for a in WORDS for b in WORDS for c in WORDS]
-    return train_tokenizer(lines, 290)
+    return train_sentence_piece(lines, 290)
+
+
+def named(tokenizer, tokens):
+    return readable(tokenizer.pieces(tokens), tokenizer.starts_word(tokens))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,7 @@ def test_weights_are_those_of_the_model_and_have_names(model, params, tokenizer)
     found = sentence_attention(model, params, tokenizer, "ash  bay", "elm fig. dew")
     assert (found.source, found.target) == ("ash  bay", "elm fig. dew")
     source_S, target_T = tokenizer.encode(["ash bay", "elm fig. dew"])
-    source, target = (readable(tokenizer.pieces(tokens)) for tokens in (source_S, target_T))
+    source, target = (named(tokenizer, tokens) for tokens in (source_S, target_T))
     assert (source[-1], target[-1]) == ("</s>", "</s>")
     assert len(source) != len(target)
     names = {
@@ -71,7 +75,7 @@ def test_without_a_target_the_model_s_own_is_looked_at(model, params, tokenizer)
     width = 16 * -(-len(source_S) // 16)
     token_T = np.asarray(decode(params, np.pad(source_S, (0, width - len(source_S)))[None]))[0]
     token_T = token_T[token_T != 0]
-    assert found.maps["cross"].queries == readable(tokenizer.pieces(token_T))
+    assert found.maps["cross"].queries == named(tokenizer, token_T)
     assert found.target == " ".join(tokenizer.decode(token_T).splitlines())
 
 
@@ -103,3 +107,16 @@ def test_what_cannot_be_drawn_is_told(model, params, tokenizer):
 
     with pytest.raises(ValueError, match="returns no weights"):
         sentence_attention(model.clone(attend=silent), params, tokenizer, "ash", "bay")
+
+
+def test_each_sentence_is_spelt_by_the_rules_of_its_side(model, params, tokenizer, monkeypatch):
+    asked = []
+    encode = tokenizer.encode
+
+    def note(texts, side="source"):
+        asked.append((texts[0], side))
+        return encode(texts, side)
+
+    monkeypatch.setattr(tokenizer, "encode", note)
+    sentence_attention(model, params, tokenizer, "ash bay", "dew")
+    assert asked == [("ash bay", "source"), ("dew", "target")]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxformer.data.tokenizer import train_tokenizer
+from jaxformer.data.sentence_piece import train_sentence_piece
 from jaxformer.io.score import score
 from jaxformer.model import (
     Head,
@@ -26,7 +26,7 @@ SETTINGS = {"num_beams": 1, "alpha": 0.6, "extra_length": 5, "longest": 16, "bat
 @pytest.fixture(scope="module")
 def tokenizer():
     lines = [f"{a} {b}. {c}" for a in WORDS for b in WORDS for c in WORDS]
-    return train_tokenizer(lines, 290)
+    return train_sentence_piece(lines, 290)
 
 
 def make_model(tokenizer, attend=dot_product_attention):

@@ -103,7 +103,7 @@ def expected(seed, until, since=0):
     return float(sum(number_of(seed, step) for step in range(since + 1, until + 1)))
 
 
-def run(specs, cadence=CADENCE, rows=None, with_validation=True, end_at=None):
+def run(specs, cadence=CADENCE, rows=None, with_validation=True, end_at=None, step=POPULATION_STEP):
     """Trains members given as (seed, steps done, step of divergence)."""
     members, logs = [], []
     for number, (seed, done, bad) in enumerate(specs):
@@ -113,7 +113,7 @@ def run(specs, cadence=CADENCE, rows=None, with_validation=True, end_at=None):
         members.append(Member(f"run {number}", seed, done, state, journal))
     streams, progress = Streams(), Progress()
     train_population(
-        POPULATION_STEP,
+        step,
         members,
         streams,
         cadence,
@@ -173,6 +173,23 @@ def test_where_the_others_join_nothing_is_written_that_is_not_due():
     assert logs[0].events == ["write 2", "write 3", "write 4", "save 4", "write 6", "save 6"]
     assert logs[1].rows[0]["nll"] == expected(1, 2)
     assert logs[0].rows[0]["nll"] == np.mean([expected(0, 1), expected(0, 2)])
+
+
+def test_an_update_that_is_left_out_is_said_and_not_the_end():
+    def leave_out(state, batch):
+        new, metrics = step(state, batch)
+        is_left_out = ~jnp.isfinite(metrics["loss"])
+        return new, {**metrics, "skipped": jnp.float32(is_left_out)}
+
+    population_step = jax.jit(make_population_step(leave_out, MESH))
+    # The first leaves out two of six updates, the others none.
+    members, logs, _, progress = run([(0, 0, 5), (1, 0, 0)], step=population_step)
+    assert [member.diverged_at for member in members] == [0, 0]
+    assert [row.get("skipped") for row in logs[0].rows] == [None, None, None, 2]
+    assert not any("skipped" in row for row in logs[1].rows)
+    assert [text.split(":")[0] for text in progress.said] == ["run 0", "run 0"]
+    assert "Step 5 (its own batch) is not finite: loss inf" in progress.said[0]
+    assert progress.said[0].endswith(" Its update was left out.")
 
 
 @pytest.mark.parametrize("bad", [1, 3, 4, 5])

@@ -44,10 +44,10 @@ def train(word, workdir, folder):
     if word == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if word == "leave a child":
-        subprocess.Popen(["sleep", "60"])
+        subprocess.Popen(["sleep", "600"])
     if word == "meet":
         (workdir / "here").touch()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while len(list(folder.glob("*/*/*/here"))) < 2:
             if time.monotonic() > deadline:
                 sys.exit("nobody came")
@@ -55,9 +55,9 @@ def train(word, workdir, folder):
     if word in ("wait", "stay"):
         if word == "stay":
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        (workdir / "pid").write_text(str(os.getpid()), encoding="utf-8")
         try:
-            time.sleep(60)
+            (workdir / "pid").write_text(str(os.getpid()), encoding="utf-8")
+            time.sleep(600)
         except KeyboardInterrupt:
             (workdir / "interrupted").touch()
             sys.exit(130)

@@ -128,7 +128,7 @@ def test_a_program_that_does_not_start_is_a_failure(sweep, tmp_path):
 def test_what_a_member_leaves_running_is_ended(sweep, tmp_path):
     start = time.monotonic()
     assert run(sweep(x="leave a child"), tmp_path) == {"x": ""}
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 120
 
 
 def test_a_member_that_another_process_is_at_is_left_alone(sweep, tmp_path):
@@ -196,5 +196,5 @@ def test_what_does_not_leave_is_ended(sweep, tmp_path, monkeypatch, how):
         monkeypatch.setattr(local.time, "sleep", interrupt_again)
     with pytest.raises(KeyboardInterrupt):
         run(members, tmp_path, watch)
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 120
     assert not watch.is_any_alive()
