@@ -1,5 +1,6 @@
 """Opening a parallel corpus by name: `open_corpus("bible").pairs("train")[0]`."""
 
+import contextlib
 import hashlib
 import importlib
 import inspect
@@ -12,6 +13,7 @@ from typing import Any, Protocol, overload
 import tensorflow_datasets as tfds
 
 from jaxformer.data.prepare import Prepared, default_data_dir, prepare_builder
+from jaxformer.files import replace_file
 
 CORPORA = ("bible", "multi30k", "plain_text", "wmt14")
 
@@ -201,9 +203,5 @@ def _prepare_dotted(
 
 def _write_if_allowed(path: Path, text: str) -> None:
     """Writes a small file whole or not at all; a read-only folder is no error."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="ascii")
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        replace_file(path, text)

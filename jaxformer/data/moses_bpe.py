@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from jaxformer.data.tokenizer import Side
+from jaxformer.files import replace_file
 from jaxformer.model.tokens import BOS, EOS, PAD, UNK
 from jaxformer.moses import moses
 
@@ -64,11 +65,7 @@ class MosesBpe:
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the file whole or not at all, making the folder if need be."""
-        path = Path(folder) / FILE_NAME
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}")
-        temporary.write_bytes(self._model)
-        temporary.replace(path)
+        replace_file(Path(folder) / FILE_NAME, self._model)
 
     @property
     def vocab_size(self) -> int:

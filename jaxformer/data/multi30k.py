@@ -6,7 +6,6 @@ are for non-commercial research; they are read from the user's copy or from the 
 
 import gzip
 import hashlib
-import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import tensorflow_datasets as tfds
 
 from jaxformer.data.plain_text import read_lines
 from jaxformer.data.prepare import Prepared, prepare_builder, raw_folders
+from jaxformer.files import replace_file
 
 URL = (
     "https://raw.githubusercontent.com/multi30k/dataset/"
@@ -130,9 +130,6 @@ def _download(name: str, folders: list[Path], download_dir: Path) -> Path:
             f"Multi30k's {name} is in none of {places} and {URL}{name} cannot be downloaded "
             f"({reason}); put the file in one of these folders."
         ) from error
-    download_dir.mkdir(parents=True, exist_ok=True)
     path = download_dir / name
-    temporary = path.with_name(f"{name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    replace_file(path, data)
     return path

@@ -16,6 +16,7 @@ import numpy as np
 import sentencepiece as spm
 
 from jaxformer.data.tokenizer import Side
+from jaxformer.files import replace_file
 from jaxformer.model.tokens import BOS, EOS, PAD, UNK
 
 FILE_NAME = "sentencepiece.model"
@@ -63,11 +64,7 @@ class SentencePiece:
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the model file whole or not at all, making the folder if need be."""
-        path = Path(folder) / FILE_NAME
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}")
-        temporary.write_bytes(self._model)
-        temporary.replace(path)
+        replace_file(Path(folder) / FILE_NAME, self._model)
 
     @property
     def vocab_size(self) -> int:

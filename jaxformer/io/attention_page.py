@@ -11,11 +11,11 @@ import os
 import re
 from collections.abc import Mapping
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxformer.files import replace_file
 from jaxformer.io.attention_map import AttentionMap
 
 # What could end the page's block of data, or a line of JavaScript; all else above ASCII is escaped
@@ -48,13 +48,7 @@ def write_attention_page(
         "target": target,
         "maps": {kind: _to_json(each) for kind, each in maps.items()},
     }
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(_page(data), encoding="utf-8", newline="\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    replace_file(path, _page(data))
 
 
 def _page(data: Mapping[str, Any]) -> str:

@@ -4,7 +4,8 @@ import asyncio
 
 import orbax.checkpoint as ocp
 
-from jaxformer.io.digest import sync_folder, write_sums
+from jaxformer.files import sync_folder
+from jaxformer.io.digest import write_sums
 
 
 class SummedFolder(ocp.path.atomicity.AtomicRenameTemporaryPath):

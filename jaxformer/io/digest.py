@@ -7,6 +7,8 @@ import os
 import pathlib
 import re
 
+from jaxformer.files import replace_file, sync_folder
+
 SUMS = "SHA256SUMS"
 
 _LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)\n")
@@ -25,11 +27,7 @@ def write_sums(folder: str | os.PathLike[str]) -> None:
             if path != folder / SUMS:
                 lines.append((path.relative_to(folder).as_posix(), _sum(path, is_new=True)))
         sync_folder(parent)
-    with open(folder / SUMS, "w", encoding="utf-8", newline="\n") as file:
-        file.write(_format(lines))
-        file.flush()
-        os.fsync(file.fileno())
-    sync_folder(folder)
+    replace_file(folder / SUMS, _format(lines))
 
 
 def find_fault(folder: str | os.PathLike[str]) -> str | None:
@@ -54,15 +52,6 @@ def find_fault(folder: str | os.PathLike[str]) -> str | None:
         if found != digest:
             return f"{name} is not as it was saved"
     return None
-
-
-def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """Waits until the names of what lies in `folder` have reached the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _format(lines: list[tuple[str, str]]) -> str:

@@ -19,6 +19,7 @@ from typing import Any, Self, TypeGuard
 import jax
 import numpy as np
 
+from jaxformer.files import replace_file
 from jaxformer.io import environment
 
 _ABSENT = object()
@@ -108,7 +109,7 @@ def write_config(
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     text = json.dumps(config, indent=2, sort_keys=True, allow_nan=False) + "\n"
-    _replace(workdir / "config.json", text)
+    replace_file(workdir / "config.json", text)
 
 
 def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
@@ -167,7 +168,7 @@ def write_run(
     }
     run["starts"].append(to_json(start))
     workdir.mkdir(parents=True, exist_ok=True)
-    _replace(path, json.dumps(run, indent=2, allow_nan=False) + "\n")
+    replace_file(path, json.dumps(run, indent=2, allow_nan=False) + "\n")
 
 
 class Metrics:
@@ -188,7 +189,7 @@ class Metrics:
             kept = [line for line, row in _rows(path, before) if row["step"] <= resume_step]
             after = b"".join(line + b"\n" for line in kept)
             if after != before:
-                _replace(path, after.decode())
+                replace_file(path, after)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
     def write(self, row: Mapping[str, Any]) -> None:
@@ -297,18 +298,3 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 def _show(flat: Mapping[str, Any], key: str) -> str:
     return json.dumps(flat[key]) if key in flat else "absent"
-
-
-def _replace(path: pathlib.Path, text: str) -> None:
-    """Writes a file so that at any moment, even of a power cut, the old or the new is there."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

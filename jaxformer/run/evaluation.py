@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from jaxformer.files import replace_file
 from jaxformer.io.record import to_json
 from jaxformer.io.score import Score
 from jaxformer.loss import LossSums
@@ -100,14 +101,6 @@ def write_evaluation(
         "target_tokens": likelihood.tokens,
         **details,
     }
-    _write(text_path, "".join(f"{line}\n" for line in translations))
-    _write(record_path, json.dumps(to_json(record), indent=2, allow_nan=False) + "\n")
+    replace_file(text_path, "".join(f"{line}\n" for line in translations))
+    replace_file(record_path, json.dumps(to_json(record), indent=2, allow_nan=False) + "\n")
     return text_path, record_path
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    temporary.replace(path)

@@ -17,6 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxformer.files import replace_file
+
 VERSION = 1
 BASE = "base"
 """Label of the row that the others are compared with."""
@@ -177,11 +179,7 @@ def write_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> Path:
         "members": [dataclasses.asdict(member) for member in manifest.members],
     }
     path = Path(folder) / "manifest.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    text = json.dumps(tree, indent=2, allow_nan=False) + "\n"
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    temporary.replace(path)
+    replace_file(path, json.dumps(tree, indent=2, allow_nan=False) + "\n")
     return path
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxformer.files import replace_file
 from jaxformer.study.table import comma_separated, latex, markdown
 
 
@@ -29,7 +30,5 @@ def write_report(
         "report.json": json.dumps(report, indent=2, allow_nan=False) + "\n",
     }
     for name, text in texts.items():
-        temporary = Path(folder) / f"{name}.tmp"
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        temporary.replace(Path(folder) / name)
+        replace_file(Path(folder) / name, text)
     return texts["report.md"]

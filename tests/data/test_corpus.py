@@ -116,7 +116,7 @@ def test_fingerprint_is_kept(corpus, data_dir):
 def test_fingerprint_where_nothing_can_be_written(corpus, tmp_path, monkeypatch):
     read_only = open_corpus("users_corpus:Numbered", data_dir=tmp_path)
     # Root may write anywhere, so the refusal is put on.
-    monkeypatch.setattr("pathlib.Path.write_text", refuse)
+    monkeypatch.setattr("jaxformer.files.os.replace", refuse)
     assert read_only.fingerprint == corpus.fingerprint
     assert not list(tmp_path.rglob("fingerprint*"))
 

@@ -1,4 +1,5 @@
 import datetime
+import errno
 import json
 import math
 import os
@@ -164,7 +165,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     write_config(tmp_path, CONFIG)
 
     def fail(descriptor):
-        raise OSError("no space left")
+        raise OSError(errno.ENOSPC, "no space left")
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="no space left"):

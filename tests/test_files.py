@@ -1,0 +1,50 @@
+"""Files are there whole or not at all."""
+
+import os
+import resource
+
+import pytest
+
+from jaxformer.files import replace_file
+
+
+def test_a_file_is_written_with_its_folder_and_nothing_else(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+    replace_file(path, "ä\nb\r\n")
+    assert path.read_bytes() == b"\xc3\xa4\nb\r\n"
+    replace_file(path, b"\x00\xff")
+    assert path.read_bytes() == b"\x00\xff"
+    assert [each.name for each in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path):
+    path = tmp_path / "file.txt"
+    replace_file(path, "before")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 10, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as raised:
+            replace_file(path, "x" * (1 << 12))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert raised.value.filename == str(path)
+    assert path.read_text(encoding="utf-8") == "before"
+    assert [each.name for each in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_what_cannot_be_a_file_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises((FileExistsError, NotADirectoryError)) as raised:
+        replace_file(tmp_path / "file" / "below", "x")
+    assert raised.value.filename == str(tmp_path / "file" / "below")
+    with pytest.raises(IsADirectoryError):
+        replace_file(tmp_path, "x")
+
+
+def test_the_disk_has_it_before_its_name(tmp_path, monkeypatch):
+    done = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (done.append("fsync"), fsync(handle)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (done.append("replace"), replace(*paths)))
+    replace_file(tmp_path / "file", "x")
+    assert done == ["fsync", "replace", "fsync"]
