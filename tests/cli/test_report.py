@@ -94,7 +94,9 @@ def test_settings_that_this_version_does_not_know_are_no_obstacle(make_sweep, ja
 
 def test_what_train_and_evaluate_leave_is_read(trained, jaxformer, tmp_path):
     member = make_member("g", "base", 0)
-    shutil.copytree(trained[0], tmp_path / member["workdir"])
+    # Other tests may have scored it.
+    scored = shutil.ignore_patterns("evaluation", "translations")
+    shutil.copytree(trained[0], tmp_path / member["workdir"], ignore=scored)
     member["config"] = json.loads((trained[0] / "config.json").read_text(encoding="utf-8"))
     write_manifest(tmp_path, [member], scale="")
     result = jaxformer("report", tmp_path)

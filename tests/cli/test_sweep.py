@@ -276,7 +276,7 @@ def test_a_member_that_is_trained_is_being_scored(jaxformer, rows, tmp_path):
     path = tmp_path / member.workdir / "metrics.jsonl"
     stream = io.StringIO()
     with Progress(stream, 0) as progress:
-        report = command._Report(progress, [member], [member], tmp_path)
+        report = command._Report(progress, 1, [member], tmp_path, finished=0)
         for step, place in ((3499, "at step 3,499/3,500"), (3500, "is being scored")):
             path.write_text(f'{{"step": {step}}}\n', encoding="utf-8")
             assert report._place(member) == place
