@@ -1,4 +1,4 @@
-"""What `evaluate` and `translate` share: a workdir's settings, with overrides for decoding."""
+"""What the commands on a trained run share: its settings, with overrides for decoding."""
 
 import argparse
 import fnmatch
@@ -17,7 +17,7 @@ MAY_OVERRIDE = ("decode.*", "data.data_dir", "data.manual_dir", "data.valid_*", 
 
 
 def make_options(command: str, description: str, epilog: str) -> Options:
-    """Returns the options that both commands have."""
+    """Returns the options that all of them have."""
     options = Options(command, description, epilog)
     options.add_argument("--workdir", help="folder of the run")
     options.add_argument("--num_beams", type=whole_number, help="1 for greedy search")
