@@ -21,13 +21,12 @@ from jaxformer.cli import build
 from jaxformer.cli.mistakes import Mistake, mistakes
 from jaxformer.cli.options import whole_number
 from jaxformer.cli.trained import read_settings
+from jaxformer.cli.translator import open_trained, open_translate
 from jaxformer.data.encoded import encode_pairs
 from jaxformer.data.pipeline import eval_batches
+from jaxformer.files import replace_file
 from jaxformer.io.plot_heads import plot_heads
-from jaxformer.run.compilation import enable_cache
 from jaxformer.run.heads import SilencedHeads, by_kind, mean_entropies, score_silenced
-from jaxformer.run.restoring import restore
-from jaxformer.run.translation import make_translate
 
 
 def main() -> int:
@@ -53,34 +52,19 @@ def measure(arguments: argparse.Namespace) -> None:
 
     Raises: ValueError or OSError if the run or the split is not there, or not readable.
     """
-    enable_cache()
-    config = read_settings(arguments.workdir, [])
+    beams = arguments.num_beams
+    config = read_settings(arguments.workdir, [("decode.num_beams", str(beams))] if beams else [])
     folder = Path(arguments.output or Path(arguments.workdir) / "attention")
     folder.mkdir(parents=True, exist_ok=True)
     pairs = list(build.make_corpus(config, [arguments.split]).pairs(arguments.split))
     if arguments.limit and arguments.limit < len(pairs):
         chosen = np.linspace(0, len(pairs) - 1, arguments.limit).round().astype(int)
         pairs = [pairs[number] for number in chosen.tolist()]
-    decode = config["decode"]
-    num_beams = arguments.num_beams or decode["num_beams"]
-    trained = restore(
-        arguments.workdir,
-        lambda vocab_size: build.make_model(config, vocab_size),
-        decode["average"],
-    )
+    trained = open_trained(config, arguments.workdir)
     model, params, tokenizer = trained.model, trained.params, trained.tokenizer
     batches = eval_batches(encode_pairs(pairs, tokenizer), config["data"]["target_tokens"])
     entropies = mean_entropies(model, params, batches)
-    translate = make_translate(
-        model,
-        tokenizer,
-        num_beams=num_beams,
-        alpha=decode["alpha"],
-        extra_length=decode["extra_length"],
-        longest=config["data"]["max_length"],
-        batch_tokens=decode["batch_tokens"],
-    )
-    silenced = score_silenced(model, params, translate, pairs, _report)
+    silenced = score_silenced(model, params, open_translate(config, trained), pairs, _report)
     changes = by_kind(
         model,
         {head: found.bleu - silenced.whole.bleu for head, found in silenced.without.items()},
@@ -89,14 +73,14 @@ def measure(arguments: argparse.Namespace) -> None:
         "split": arguments.split,
         "sentences": len(pairs),
         "checkpoints": trained.steps,
-        "num_beams": num_beams,
+        "num_beams": config["decode"]["num_beams"],
         "bleu": silenced.whole.bleu,
         "bleu_signature": silenced.whole.bleu_signature,
     }
     record = {**details, "heads": _rows(silenced, entropies)}
-    (folder / "heads.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    replace_file(folder / "heads.json", json.dumps(record, indent=2) + "\n")
     table = _table(record)
-    (folder / "heads.md").write_text(table, encoding="utf-8")
+    replace_file(folder / "heads.md", table)
     label = "change of sacreBLEU"
     plot_heads(changes, folder / "heads_bleu.png", label, is_change=True, title="Without this head")
     plot_heads(entropies, folder / "heads_entropy.png", "nats", title="Entropy of the weights")

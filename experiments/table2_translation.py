@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxformer.cli import build
 from jaxformer.cli.mistakes import Mistake, mistakes
 from jaxformer.io.record import read_config, read_object
 from jaxformer.model import forward_flops
@@ -23,6 +24,10 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 DEVICES, SUSTAINED = 8, 9.5e12
 # Tokens of an average sentence of WMT14, for the part of the count that grows with its square.
 SENTENCE = 27
+SIZES = (
+    *("vocab_size", "d_model", "d_ff", "num_heads", "d_k", "d_v"),
+    *("num_encoder_layers", "num_decoder_layers"),
+)
 
 
 class Row(NamedTuple):
@@ -93,19 +98,10 @@ def load(spec: str) -> dict[str, Any]:
 
 def training_flops(config: dict[str, Any]) -> float:
     """Returns the operations of all matrix products of a training's steps."""
-    model, data = config["model"], config["data"]
-    pair = forward_flops(
-        vocab_size=data["vocab_size"],
-        d_model=model["d_model"],
-        d_ff=model["d_ff"],
-        num_heads=model["num_heads"],
-        d_k=model["d_k"] or model["d_model"] // model["num_heads"],
-        d_v=model["d_v"] or model["d_model"] // model["num_heads"],
-        num_encoder_layers=model["num_encoder_layers"],
-        num_decoder_layers=model["num_decoder_layers"],
-        source_length=SENTENCE,
-        target_length=SENTENCE,
-    )
+    data = config["data"]
+    model = build.make_model(config, data["vocab_size"])
+    sizes = {name: getattr(model, name) for name in SIZES}
+    pair = forward_flops(**sizes, source_length=SENTENCE, target_length=SENTENCE)
     # Backward there are two products for each one forward.
     return 3.0 * pair * data["target_tokens"] / SENTENCE * config["train"]["num_steps"]
 

@@ -55,7 +55,7 @@ def _missing_root() -> str | None:
 
 
 def _missing_browser() -> str | None:
-    names = ("chromium", "chromium-browser", "google-chrome", "firefox")
+    names = ("chromium", "chromium-browser", "google-chrome")
     return None if any(map(shutil.which, names)) else f"none of {', '.join(names)} is installed"
 
 

@@ -63,10 +63,15 @@ def look_into(
     Raises: Mistake or ValueError if the workdir holds another run, or no sound checkpoint of many.
     """
     before = check_config(workdir, config, MAY_CHANGE)
-    last_step, meta, faults = _read_meta(workdir)
-    if meta is not None:
-        _check_schedule(workdir, before, config, last_step)
-    return last_step, meta, faults
+    if not checkpoints_path(workdir).is_dir():
+        return 0, None, {}
+    with Checkpoints(checkpoints_path(workdir), read_only=True) as checkpoints:
+        step, faults = checkpoints.newest_sound()
+        if step is None:
+            return 0, None, {}
+        meta = checkpoints.read_meta(step)
+    _check_schedule(workdir, before, config, step)
+    return step, meta, faults
 
 
 def _check_schedule(
@@ -100,18 +105,6 @@ def _check_schedule(
             "ends with the run: the steps already done would have had other rates. Give another "
             f"--workdir, or train.num_steps={old}."
         )
-
-
-def _read_meta(workdir: Path) -> tuple[int, dict[str, Any] | None, dict[int, str]]:
-    """Returns the newest sound checkpoint's step, what it was saved with, and damaged newer ones.
-
-    Without any checkpoint: (0, None, {}).
-    """
-    if not checkpoints_path(workdir).is_dir():
-        return 0, None, {}
-    with Checkpoints(checkpoints_path(workdir), read_only=True) as checkpoints:
-        step, faults = checkpoints.newest_sound()
-        return (0, None, {}) if step is None else (step, checkpoints.read_meta(step), faults)
 
 
 def describe_damage(step: int, fault: str, path: str) -> str:

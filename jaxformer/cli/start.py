@@ -98,9 +98,7 @@ def train(
                 state = checkpoints.restore(abstract_state, last_step)
                 tally, last_kept = resume_point(meta, int(state.step))
                 # Checkpoints of older versions know of none.
-                patience = Patience.from_json(
-                    training["patience"], meta.get("patience", Patience(0).to_json())
-                )
+                patience = Patience.from_json(training["patience"], meta.get("patience", {}))
             step = int(state.step)
             if step < training["num_steps"] and not patience.is_spent:
                 write_config(workdir, config, MAY_CHANGE)

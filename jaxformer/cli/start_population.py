@@ -144,7 +144,7 @@ def _train_held(trainings: Sequence[Training]) -> list[str]:
                         progress.say(describe_damage(damaged, fault, path))
                     state = jax.device_put(checkpoints.restore(abstract_state, step), device)
                     tally, last_kept = resume_point(meta, step)
-                    patience = Patience.from_json(0, meta.get("patience", Patience(0).to_json()))
+                    patience = Patience.from_json(0, meta.get("patience", {}))
                 write_config(workdir, training.config, MAY_CHANGE)
                 seed = training.config["train"]["seed"]
                 write_run(

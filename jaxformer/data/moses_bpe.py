@@ -7,29 +7,26 @@ lower-cased. Prefer SentencePiece where no such result is to be reproduced.
 """
 
 import contextlib
-import hashlib
 import io
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxformer.data.tokenizer import Side
-from jaxformer.files import replace_file
+from jaxformer.data.tokenizer import Side, Tokenizer
 from jaxformer.model.tokens import BOS, EOS, PAD, UNK
 from jaxformer.moses import moses
 
-FILE_NAME = "moses_bpe.json"
 _GOES_ON = "@@"
 _SPECIAL = {PAD: "<pad>", BOS: "<s>", EOS: "</s>", UNK: "<unk>"}
 
 
-class MosesBpe:
-    """Text to token ids and back; a `Tokenizer`."""
+class MosesBpe(Tokenizer):
+    """Text to token ids and back."""
+
+    FILE_NAME = "moses_bpe.json"
 
     def __init__(self, model: bytes) -> None:
         """Takes the JSON that `train_moses_bpe` made: languages, merges and pieces.
@@ -46,36 +43,16 @@ class MosesBpe:
             len(merge.split(" ")) != 2 for merge in merges
         ):
             raise ValueError("This is not a vocabulary of Moses BPE, or it is damaged.")
-        self._model = model
+        super().__init__(model)
         self._pieces = pieces
         self._ids = {piece: id for id, piece in enumerate(pieces)}
         self._moses = {side: moses(language) for side, language in languages.items()}
         self._merges = _apply(merges)
 
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "MosesBpe":
-        """Reads the file that `save` wrote.
-
-        Raises: OSError if it cannot be read, ValueError if it is not a vocabulary.
-        """
-        try:
-            return cls(Path(path).read_bytes())
-        except ValueError as error:
-            raise ValueError(f"{os.fspath(path)}: {error}") from error
-
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes the file whole or not at all, making the folder if need be."""
-        replace_file(Path(folder) / FILE_NAME, self._model)
-
     @property
     def vocab_size(self) -> int:
         """Number of pieces, the special ones included."""
         return len(self._pieces)
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 of the file, in hexadecimal."""
-        return hashlib.sha256(self._model).hexdigest()
 
     def encode(self, sentences: Sequence[str], side: Side = "source") -> list[np.ndarray]:
         """One int32 array a sentence, its last token EOS; of a blank sentence EOS alone."""
@@ -154,7 +131,7 @@ def train_moses_bpe(
 
 def _learn(words: Counter[str], num_merges: int) -> list[str]:
     """Returns lines of two pieces each, the most frequent pair first."""
-    learn_bpe = _subword_nmt("learn_bpe").learn_bpe
+    learn_bpe, _ = _subword_nmt()
     # In a fixed order, which decides between pairs that are equally frequent.
     lines = [f"{word} {count}" for word, count in sorted(words.items())]
     codes = io.StringIO()
@@ -168,14 +145,17 @@ def _learn(words: Counter[str], num_merges: int) -> list[str]:
 
 def _apply(merges: Sequence[str]) -> Any:
     codes = io.StringIO("\n".join(["#version: 0.2", *merges]) + "\n")
-    return _subword_nmt("apply_bpe").BPE(codes, separator=_GOES_ON)
+    _, segmenter = _subword_nmt()
+    return segmenter(codes, separator=_GOES_ON)
 
 
-def _subword_nmt(name: str) -> Any:
+def _subword_nmt() -> tuple[Any, Any]:
+    """Returns what learns merges, and what applies them."""
     try:
-        from subword_nmt import apply_bpe, learn_bpe
+        from subword_nmt.apply_bpe import BPE
+        from subword_nmt.learn_bpe import learn_bpe
     except ImportError as error:
         raise ValueError(
             "This vocabulary needs subword-nmt, which is not installed. Install jaxformer[moses]."
         ) from error
-    return {"apply_bpe": apply_bpe, "learn_bpe": learn_bpe}[name]
+    return learn_bpe, BPE

@@ -5,21 +5,16 @@ SentencePiece's mark for a space, U+2581, counts as one. Apart from that `decode
 `text`: what the training text lacked is spelt in bytes, so nothing is unknown.
 """
 
-import hashlib
 import io
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import sentencepiece as spm
 
-from jaxformer.data.tokenizer import Side
-from jaxformer.files import replace_file
+from jaxformer.data.tokenizer import Side, Tokenizer
 from jaxformer.model.tokens import BOS, EOS, PAD, UNK
 
-FILE_NAME = "sentencepiece.model"
 MODEL_TYPES = ("bpe", "unigram", "word", "char")
 
 _SPACE = "\u2581"
@@ -29,15 +24,17 @@ _FIXED_PIECES = 4 + 256
 _CHARACTER_COVERAGE = 0.9999
 
 
-class SentencePiece:
-    """Text to token ids and back; a `Tokenizer`, both of whose sides are alike."""
+class SentencePiece(Tokenizer):
+    """Text to token ids and back, both sides alike."""
+
+    FILE_NAME = "sentencepiece.model"
 
     def __init__(self, model: bytes) -> None:
         """Takes a serialised SentencePiece model.
 
         Raises: ValueError if it is not one, or its special ids are not this project's.
         """
-        self._model = model
+        super().__init__(model)
         self._processor = spm.SentencePieceProcessor()
         try:
             self._processor.LoadFromSerializedProto(model)
@@ -51,30 +48,10 @@ class SentencePiece:
                 f"{(PAD, BOS, EOS, UNK)}; train it with `train_sentence_piece`."
             )
 
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "SentencePiece":
-        """Reads the file that `save` wrote.
-
-        Raises: OSError if it cannot be read, ValueError if it is not a SentencePiece model.
-        """
-        try:
-            return cls(Path(path).read_bytes())
-        except ValueError as error:
-            raise ValueError(f"{os.fspath(path)}: {error}") from error
-
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes the model file whole or not at all, making the folder if need be."""
-        replace_file(Path(folder) / FILE_NAME, self._model)
-
     @property
     def vocab_size(self) -> int:
         """Number of pieces, the special ones and the bytes included."""
         return self._processor.vocab_size()
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 of the model, in hexadecimal."""
-        return hashlib.sha256(self._model).hexdigest()
 
     def encode(self, sentences: Sequence[str], side: Side = "source") -> list[np.ndarray]:
         """One int32 array a sentence, its last token EOS; of a blank sentence EOS alone."""

@@ -76,7 +76,7 @@ def check_config(
     if not (workdir / "config.json").exists():
         return None
     before = read_config(workdir)
-    there, here = dict(_flatten(before)), dict(_flatten(to_json(config)))
+    there, here = flatten(before), flatten(to_json(config))
     changes = [
         f"{key} is {_show(there, key)} there and {_show(here, key)} here"
         for key in sorted(there.keys() | here.keys())
@@ -288,12 +288,15 @@ def _is_row(row: Any) -> TypeGuard[dict[str, Any]]:
     return isinstance(row, dict) and type(row.get("step")) is int
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns dotted key -> value of nested mappings; an empty one is a value."""
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", value
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 def _show(flat: Mapping[str, Any], key: str) -> str:

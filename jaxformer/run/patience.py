@@ -38,5 +38,5 @@ class Patience:
 
     @classmethod
     def from_json(cls, limit: int, fields: Mapping[str, Any]) -> Self:
-        """Goes on from what `to_json` gave, perhaps with another limit."""
-        return cls(limit, float(fields["best"]), int(fields["waited"]))
+        """Goes on from what `to_json` gave, perhaps with another limit; {} is the beginning."""
+        return cls(limit, float(fields.get("best", math.inf)), int(fields.get("waited", 0)))

@@ -136,15 +136,15 @@ def _go_together(
         lines, seen = [], []
         for row, member in live():
             own = {name: values[row] for name, values in metrics.items()}
-            if not are_finite(own) and own.get("skipped"):
+            if not are_finite(own):
                 told = describe(step, "its own batch", own)
+                if not own.get("skipped"):
+                    member.journal.tally.add(own, slots // rows, seconds)
+                    give_up(member, step, told)
+                    continue
                 progress.say(f"{member.name}: {told} Its update was left out.")
-            if own.get("skipped") or are_finite(own):
-                lines.append(member.journal.add(step, own, slots // rows, seconds))
-                seen.append(own)
-                continue
-            member.journal.tally.add(own, slots // rows, seconds)
-            give_up(member, step, describe(step, "its own batch", own))
+            lines.append(member.journal.add(step, own, slots // rows, seconds))
+            seen.append(own)
         if seen:
             tokens = {name: sum(own[name] for own in seen) for name in _TOKENS}
             progress.step(step, {**_mean(seen), **tokens}, slots // rows * len(seen), seconds)

@@ -3,13 +3,11 @@
 import hashlib
 import itertools
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from jaxformer.data import moses_bpe, sentence_piece
 from jaxformer.data.batching import BatchPlan
 from jaxformer.data.corpus import Corpus
 from jaxformer.data.encoded import Encoded, encode_pairs
@@ -19,10 +17,7 @@ from jaxformer.data.tokenizer import Tokenizer
 
 MOSES_BPE = "moses_bpe"
 
-_LOADERS: dict[str, Callable[[Path], Tokenizer]] = {
-    sentence_piece.FILE_NAME: SentencePiece.load,
-    moses_bpe.FILE_NAME: MosesBpe.load,
-}
+_KINDS: dict[str, type[Tokenizer]] = {kind.FILE_NAME: kind for kind in (SentencePiece, MosesBpe)}
 
 
 def tokenizer_folder(workdir: str | os.PathLike[str]) -> Path:
@@ -58,14 +53,14 @@ def load_tokenizer(workdir: str | os.PathLike[str], fingerprint: str) -> Tokeniz
     Raises: ValueError if it is missing, damaged, or another one.
     """
     folder = tokenizer_folder(workdir)
-    found = [name for name in _LOADERS if (folder / name).is_file()]
+    found = [name for name in _KINDS if (folder / name).is_file()]
     if not found:
         raise ValueError(
-            f"{folder} holds no vocabulary ({' or '.join(_LOADERS)}), and the checkpoints beside "
+            f"{folder} holds no vocabulary ({' or '.join(_KINDS)}), and the checkpoints beside "
             "it are of no use without it. Put it back, or train in another --workdir."
         )
     path = folder / found[0]
-    tokenizer = _LOADERS[found[0]](path)
+    tokenizer = _KINDS[found[0]].load(path)
     if tokenizer.fingerprint != fingerprint:
         raise ValueError(
             f"{path} is not the vocabulary that the checkpoints were trained with. Put that one "

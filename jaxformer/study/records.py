@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxformer.io.record import read_config, read_metrics, read_object
+from jaxformer.io.record import flatten, read_config, read_metrics, read_object
 from jaxformer.study.manifest import VERSION
 
 _STATED = ("model", "optimizer", "train")
@@ -126,17 +126,6 @@ def read_sweep(folder: str | os.PathLike[str]) -> Sweep:
         split=split,
         members=tuple(members),
     )
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns dotted key -> value of nested settings."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _read_member(folder: Path, split: str, entry: Mapping[str, Any], where: str) -> Member:

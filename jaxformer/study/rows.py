@@ -9,8 +9,9 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from jaxformer.io.record import flatten
 from jaxformer.study.manifest import BASE
-from jaxformer.study.records import Member, Scores, flatten
+from jaxformer.study.records import Member, Scores
 
 _SEED = "train.seed"
 

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from matplotlib import image
 from jaxformer.io.attention_map import AttentionMap
 from jaxformer.io.attention_page import write_attention_page
 from jaxformer.io.plot_links import COLOURS
-from tests.chromium import NAMES, Chromium
+from tests.chromium import Chromium
 
 SOURCE = ["In", "the", "bigyn", "·nyng", "God", "made", "heuene", ".", "</s>"]
 TARGET = ["In", "the", "beginning", "God", "created", "heaven", "</s>"]
@@ -155,8 +154,6 @@ def test_letters_stand_out_from_what_they_are_on(tmp_path):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    if not any(map(shutil.which, NAMES)):
-        pytest.skip(f"none of {', '.join(NAMES)} is installed")
     with Chromium(tmp_path_factory.mktemp("profile")) as browser:
         yield browser
 
