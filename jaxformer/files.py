@@ -1,8 +1,13 @@
-"""Files that are on disk whole or not at all, at any moment, even of a power cut."""
+"""Files that are whole: written at once or not at all, and read as strict JSON or refused."""
 
 import contextlib
+import json
+import math
 import os
 from pathlib import Path
+from typing import Any
+
+_DEEPEST = 50
 
 
 def replace_file(path: str | os.PathLike[str], content: str | bytes) -> None:
@@ -32,6 +37,37 @@ def replace_file(path: str | os.PathLike[str], content: str | bytes) -> None:
             temporary.unlink()
         # The user does not know the temporary name.
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Reads a file of strict JSON.
+
+    Raises: ValueError if it is anything else, has a number that is not finite, or is nested deeper
+      than functions that call themselves can follow; OSError if it cannot be read.
+    """
+    text = Path(path).read_bytes()
+    try:
+        value = json.loads(text, parse_float=_finite, parse_constant=_finite)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{os.fspath(path)} is not JSON ({error}).") from error
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    if level:
+        raise ValueError(f"{os.fspath(path)} is nested deeper than {_DEEPEST} levels.")
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no finite number")
+    return value
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:

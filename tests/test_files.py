@@ -1,11 +1,13 @@
-"""Files are there whole or not at all."""
+"""Files are there whole or not at all, and strict JSON or refused."""
 
+import json
 import os
+import re
 import resource
 
 import pytest
 
-from jaxformer.files import replace_file
+from jaxformer.files import read_json, replace_file
 
 
 def test_a_file_is_written_with_its_folder_and_nothing_else(tmp_path):
@@ -48,3 +50,34 @@ def test_the_disk_has_it_before_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda *paths: (done.append("replace"), replace(*paths)))
     replace_file(tmp_path / "file", "x")
     assert done == ["fsync", "replace", "fsync"]
+
+
+def test_strict_json_is_read(tmp_path):
+    path = tmp_path / "file.json"
+    value = {"a": [1, -2.5e300, "\ud800", None, True], "b": {}}
+    path.write_text(json.dumps(value), encoding="utf-8")
+    assert read_json(path) == value
+    path.write_bytes(b"[" * 50 + b"]" * 50)
+    assert read_json(path)
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is not JSON"),
+        (b"\xff", "is not JSON"),
+        (b'{"a": NaN}', "is not JSON (NaN is no finite number)"),
+        (b"[-Infinity]", "is not JSON (-Infinity is no finite number)"),
+        (b"[1e999]", "is not JSON (1e999 is no finite number)"),
+        (b"9" * 5000, "is not JSON"),
+        (b"[" * 51 + b"]" * 51, "is nested deeper than 50 levels."),
+        (b"[" * 100_000, "is not JSON"),
+    ],
+)
+def test_what_is_no_strict_json_is_told(tmp_path, content, message):
+    path = tmp_path / "file.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{path} {message}')}"):
+        read_json(path)

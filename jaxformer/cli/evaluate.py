@@ -39,7 +39,7 @@ def _evaluate(config: dict, workdir: Path, wanted: str | None, protocol: str | N
     from jaxformer.cli import build
     from jaxformer.cli.translator import open_trained, open_translate
     from jaxformer.data.encoded import encode_pairs
-    from jaxformer.data.pipeline import eval_batches
+    from jaxformer.data.pipeline import check_evaluable, eval_batches
     from jaxformer.io.protocol import check_protocol, protocol_score
     from jaxformer.io.score import score
     from jaxformer.run.evaluation import likelihood, write_evaluation
@@ -63,6 +63,7 @@ def _evaluate(config: dict, workdir: Path, wanted: str | None, protocol: str | N
 
     with mistakes():
         encoded = encode_pairs(pairs, trained.tokenizer)
+        check_evaluable(encoded, split, config["data"]["max_length"])
         found = likelihood(
             jax.jit(make_eval_step(trained.model)),
             trained.params,

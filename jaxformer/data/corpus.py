@@ -143,8 +143,9 @@ def open_corpus(
     Raises: ValueError for a name or option that does not exist; ValueError or OSError if the raw
         data is missing or not what it should be.
     """
-    data_path = Path(data_dir).expanduser() if data_dir else default_data_dir()
-    manual_path = Path(manual_dir).expanduser() if manual_dir else None
+    # Not Path's own, which is at a loss for a user who does not exist.
+    data_path = Path(os.path.expanduser(data_dir)) if data_dir else default_data_dir()
+    manual_path = Path(os.path.expanduser(manual_dir)) if manual_dir else None
     if manual_path and not manual_path.is_dir():
         raise FileNotFoundError(f"manual_dir={str(manual_path)!r} is not a folder.")
     given = {key: value for key, value in options.items() if value not in (None, "")}
@@ -181,7 +182,7 @@ def _prepare_dotted(
     module_name, _, class_name = name.partition(":")
     try:
         builder_class = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"Corpus {name!r} cannot be imported: {error}.") from error
     if not (
         isinstance(builder_class, type) and issubclass(builder_class, tfds.core.DatasetBuilder)

@@ -7,6 +7,7 @@ contents, so a changed file is prepared anew and an unchanged one never is.
 import codecs
 import gzip
 import hashlib
+import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -102,7 +103,8 @@ def prepare(
 
 
 def _find(name: str, manual_dir: Path | None) -> Path:
-    path = Path(name).expanduser()
+    # Not Path's own, which is at a loss for a user who does not exist.
+    path = Path(os.path.expanduser(name))
     if not path.exists() and manual_dir is not None:
         path = manual_dir / path
     if not path.is_file():
