@@ -10,7 +10,7 @@ export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup quickstart test test-all test-torch lint types format constraints clean
+.PHONY: help setup quickstart test test-all test-torch lint types audit format constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,10 @@ lint: setup ## check style and format
 
 types: setup ## check types
 	$(BIN)/ty check
+
+audit: ## look for known vulnerabilities and forbidden licences among the dependencies
+	@tools/venv.sh "$(PYTHON)" .venv dev,quickstart,audit
+	$(BIN)/python tools/audit.py
 
 format: setup ## mend style and format where that can be done by machine
 	$(BIN)/ruff check --fix
