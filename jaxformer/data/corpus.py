@@ -12,7 +12,7 @@ from typing import Any, Protocol, overload
 
 import tensorflow_datasets as tfds
 
-from jaxformer.data.prepare import Prepared, default_data_dir, prepare_builder
+from jaxformer.data.prepare import Prepared, default_data_dir, prepare_builder, told_if_damaged
 from jaxformer.files import replace_file
 
 CORPORA = ("bible", "multi30k", "plain_text", "wmt14")
@@ -39,8 +39,9 @@ class Pairs(Sequence[tuple[str, str]]):
     Iterating reads in chunks and is about twice as fast as indexing pair by pair.
     """
 
-    def __init__(self, records: Records, source: str, target: str) -> None:
+    def __init__(self, records: Records, directory: Path, source: str, target: str) -> None:
         self._records = records
+        self._directory = directory
         self._source = source
         self._target = target
 
@@ -61,8 +62,9 @@ class Pairs(Sequence[tuple[str, str]]):
             yield from self._read(range(start, min(start + _CHUNK, len(self))))
 
     def _read(self, indices: Sequence[int]) -> list[tuple[str, str]]:
-        records = self._records.__getitems__(list(indices))
-        return [(r[self._source].decode(), r[self._target].decode()) for r in records]
+        with told_if_damaged(self._directory):
+            records = self._records.__getitems__(list(indices))
+            return [(r[self._source].decode(), r[self._target].decode()) for r in records]
 
 
 class Corpus:
@@ -76,7 +78,8 @@ class Corpus:
     def __init__(self, name: str, prepared: Prepared) -> None:
         self.name = name
         self._directory, self._source, self._target = prepared
-        self._builder: Any = tfds.builder_from_directory(self._directory)
+        with told_if_damaged(self._directory):
+            self._builder: Any = tfds.builder_from_directory(self._directory)
         stored = self._builder.info.splits
         self._stored_names = {
             split: next(alias for alias in aliases if alias in stored)
@@ -97,8 +100,9 @@ class Corpus:
             raise ValueError(
                 f"Corpus {self.name!r} has no split {split!r}; it has {', '.join(self.splits)}."
             )
-        records = self._builder.as_data_source(split=self._stored_names[split])
-        return Pairs(records, self._source, self._target)
+        with told_if_damaged(self._directory):
+            records = self._builder.as_data_source(split=self._stored_names[split])
+        return Pairs(records, self._directory, self._source, self._target)
 
     @cached_property
     def fingerprint(self) -> str:
