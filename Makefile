@@ -43,8 +43,8 @@ lint: setup ## check style and format
 types: setup ## check types
 	$(BIN)/ty check
 
-audit: ## look for known vulnerabilities and forbidden licences among the dependencies
-	@tools/venv.sh "$(PYTHON)" .venv dev,quickstart,audit
+audit: setup ## look for known vulnerabilities and forbidden licences among the dependencies
+	@tools/venv.sh "$(PYTHON)" .venv dev,quickstart,audit || echo "pip-audit cannot be installed."
 	$(BIN)/python tools/audit.py
 
 format: setup ## mend style and format where that can be done by machine

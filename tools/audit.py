@@ -125,7 +125,9 @@ def check_vulnerabilities() -> list[str]:
         report = json.loads(done.stdout)
     except ValueError:
         (*_, why) = ["pip-audit is silent", *done.stderr.strip().splitlines()]
-        print(f"Vulnerabilities: the advisories cannot be reached, nothing is checked ({why}).")
+        print(
+            f"Vulnerabilities: the advisories cannot be reached, nothing is checked ({why[:120]})."
+        )
         return []
     # A mirror that knows no advisories answers that it does not know the package.
     asked = report["dependencies"]
