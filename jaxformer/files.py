@@ -1,4 +1,4 @@
-"""Files that are whole: written at once or not at all, and read as strict JSON or refused."""
+"""Files by name: written whole or not at all, and read as strict JSON or refused."""
 
 import contextlib
 import json
@@ -37,6 +37,14 @@ def replace_file(path: str | os.PathLike[str], content: str | bytes) -> None:
             temporary.unlink()
         # The user does not know the temporary name.
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def user_path(name: str | os.PathLike[str]) -> Path:
+    """Returns the path with `~` or `~user` spelt out, or as it is if there is no such user.
+
+    Path's own `expanduser` raises a RuntimeError then.
+    """
+    return Path(os.path.expanduser(name))
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

@@ -4,10 +4,11 @@ import json
 import os
 import re
 import resource
+from pathlib import Path
 
 import pytest
 
-from jaxformer.files import read_json, replace_file
+from jaxformer.files import read_json, replace_file, user_path
 
 
 def test_a_file_is_written_with_its_folder_and_nothing_else(tmp_path):
@@ -50,6 +51,13 @@ def test_the_disk_has_it_before_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda *paths: (done.append("replace"), replace(*paths)))
     replace_file(tmp_path / "file", "x")
     assert done == ["fsync", "replace", "fsync"]
+
+
+def test_a_home_is_spelt_out_where_there_is_one(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert user_path("~/x") == Path("/home/me/x")
+    assert user_path("~nobody-here/x") == Path("~nobody-here/x")
+    assert user_path("a/~") == Path("a/~")
 
 
 def test_strict_json_is_read(tmp_path):

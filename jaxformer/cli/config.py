@@ -6,7 +6,6 @@ code; a workdir's config.json is only data.
 
 import contextlib
 import difflib
-import os
 import runpy
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxformer.cli.mistakes import Mistake
+from jaxformer.files import user_path
 
 _FLAG = "--config"
 _FILES = [
@@ -73,8 +73,7 @@ def read_names(name: str) -> dict[str, Any]:
 
     Raises: Mistake if there is no such file, or it fails.
     """
-    # Not Path's own, which is at a loss for a user who does not exist.
-    path = Path(os.path.expanduser(name))
+    path = user_path(name)
     if not path.is_file():
         near = difflib.get_close_matches(path.name, _siblings(path), n=1)
         raise Mistake(f"There is no config file {name!r}.{_did_you_mean(near)}")
@@ -119,7 +118,7 @@ def override(config: ConfigDict, assignments: Iterable[Assignment]) -> dict[str,
 def resolve_paths(config: ConfigDict) -> None:
     """Makes the paths of existing files and folders absolute, so that any folder will do later."""
     for name in ("data_dir", "manual_dir", *_FILES):
-        path = Path(os.path.expanduser(config.data[name]))
+        path = user_path(config.data[name])
         if config.data[name] and path.exists():
             config.data[name] = str(path.absolute())
 

@@ -14,7 +14,7 @@ from jaxformer.cli import settings
 
 
 def refuse_code_within(folder: str | Path, config: Mapping[str, Any]) -> None:
-    """Imports nothing.
+    """Finds settings that name code within a folder, without importing any of it.
 
     Args:
       config: settings that `settings.check` has passed.

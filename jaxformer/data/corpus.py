@@ -13,7 +13,7 @@ from typing import Any, Protocol, overload
 import tensorflow_datasets as tfds
 
 from jaxformer.data.prepare import Prepared, default_data_dir, prepare_builder, told_if_damaged
-from jaxformer.files import replace_file
+from jaxformer.files import replace_file, user_path
 
 CORPORA = ("bible", "multi30k", "plain_text", "wmt14")
 
@@ -147,9 +147,8 @@ def open_corpus(
     Raises: ValueError for a name or option that does not exist; ValueError or OSError if the raw
         data is missing or not what it should be.
     """
-    # Not Path's own, which is at a loss for a user who does not exist.
-    data_path = Path(os.path.expanduser(data_dir)) if data_dir else default_data_dir()
-    manual_path = Path(os.path.expanduser(manual_dir)) if manual_dir else None
+    data_path = user_path(data_dir) if data_dir else default_data_dir()
+    manual_path = user_path(manual_dir) if manual_dir else None
     if manual_path and not manual_path.is_dir():
         raise FileNotFoundError(f"manual_dir={str(manual_path)!r} is not a folder.")
     given = {key: value for key, value in options.items() if value not in (None, "")}

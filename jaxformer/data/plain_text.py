@@ -7,7 +7,6 @@ contents, so a changed file is prepared anew and an unchanged one never is.
 import codecs
 import gzip
 import hashlib
-import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 import tensorflow_datasets as tfds
 
 from jaxformer.data.prepare import Prepared, prepare_builder
+from jaxformer.files import user_path
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -103,8 +103,7 @@ def prepare(
 
 
 def _find(name: str, manual_dir: Path | None) -> Path:
-    # Not Path's own, which is at a loss for a user who does not exist.
-    path = Path(os.path.expanduser(name))
+    path = user_path(name)
     if not path.exists() and manual_dir is not None:
         path = manual_dir / path
     if not path.is_file():

@@ -82,10 +82,12 @@ def prepare_builder(
 def told_if_damaged(folder: Path) -> Generator[None]:
     """Gives one name to all that reading prepared files raises when they are not as they were.
 
-    Raises: ValueError.
+    Raises: ValueError; PermissionError, which says what to do without it.
     """
     try:
         yield
+    except (PermissionError, MemoryError):
+        raise
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(
