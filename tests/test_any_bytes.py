@@ -60,7 +60,7 @@ def metrics(path):
 
 
 def run(path):
-    write_run(path.parent, argv=["x"], overrides={}, seeds={"train": 1}, allocator="glibc")
+    write_run(path.parent, argv=["x"], overrides={}, seeds={}, allocator="", mesh={"data": 1})
     assert json.loads(path.read_bytes())["starts"][-1]["argv"] == ["x"]
 
 

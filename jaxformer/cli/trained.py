@@ -55,7 +55,7 @@ def read_settings(workdir: str, assignments: Sequence[config_lib.Assignment]) ->
     from jaxformer.io.record import read_config
 
     with mistakes():
-        config = read_config(workdir)
+        config = settings.complete(read_config(workdir))
         settings.check(config)
         refuse_code_within(workdir, config)
         tree = ConfigDict(config).lock()

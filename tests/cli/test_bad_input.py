@@ -118,7 +118,10 @@ def test_where_a_row_is_tried_it_is_said_alike(given):
     constants = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
     texts = [text.replace("{folder}", "/data") for text in constants if isinstance(text, str)]
     if code == 2:
-        assert any(happens in text for text in texts)
+        # A test may leave open how a sentence ends, with the number of devices for instance.
+        assert any(
+            happens in text or (len(text) > 60 and happens.startswith(text)) for text in texts
+        )
     if given.startswith("`"):
         assert given.strip("`") in texts
 

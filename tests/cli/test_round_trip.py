@@ -27,16 +27,22 @@ GOOD = {
     settings.POSITIVE: st.floats(0, exclude_min=True, allow_infinity=False),
     settings.NOT_NEGATIVE: st.floats(0, allow_infinity=False),
     settings.NUMBER: st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 9),
+    settings.DEVICES: st.just(-1) | st.integers(1, 2**31 - 1),
     settings.SWITCH: st.booleans(),
     settings.VOCABULARY: st.integers(261, 2**31 - 1),
     settings.TEXT: WORDS,
     settings.DOTTED: st.builds("{}:{}".format, NAMES, NAMES),
-    settings.KINDS["model.dtype"]: st.sampled_from(["float32", "bfloat16"]),
-    settings.KINDS["data.vocab_type"]: st.sampled_from(["unigram", "moses_bpe"]),
-    settings.KINDS["train.not_finite"]: st.sampled_from(["stop", "skip"]),
 }
+
+
+def good(kind):
+    """Returns the strategy of a kind; some kinds are lists of names."""
+    names = kind.wanted.removeprefix("one of ").split(", ")
+    return GOOD[kind] if kind in GOOD else st.sampled_from(names)
+
+
 CHANGES = st.fixed_dictionaries(
-    {}, optional={key: GOOD[kind] for key, kind in settings.KINDS.items()}
+    {}, optional={key: good(kind) for key, kind in settings.KINDS.items()}
 )
 
 
