@@ -26,7 +26,6 @@ from experiments.benchmarks.sizes import (
     DECODED_BATCHES,
     LABEL_SMOOTHING,
     SIZES,
-    Batches,
     Size,
     pieces,
     read_batches,
@@ -100,45 +99,12 @@ def make_step(
 
 def train(chosen: argparse.Namespace) -> dict[str, Any]:
     """Times training steps."""
-    size, batches = SIZES[chosen.size], read_batches(chosen.batches)
+    size = SIZES[chosen.size]
+    batches = [
+        {"source_BS": source_BS, "target_BT": target_BT}
+        for source_BS, target_BT in read_batches(chosen.batches)
+    ]
     state, train_step = make_step(size, chosen.dtype)
-    return _time_training(
-        train_step, state, _named(batches), chosen, tokens=[size.tokens] * len(batches)
-    )
-
-
-def bare(chosen: argparse.Namespace) -> dict[str, Any]:
-    """Times the steps of a run from `--first` on, its batches at hand and nothing saved."""
-    from jaxformer.cli.build import make_model as model_of_run
-    from jaxformer.cli.groundwork import make_pure, of_run, prepare
-    from jaxformer.cli.trained import read_settings
-    from jaxformer.data.pipeline import train_batches
-    from jaxformer.model import PAD
-
-    config = read_settings(chosen.workdir, [])
-    tokenizer, text = prepare(config, {})
-    train_step, make_state = make_pure(config, model_of_run(config, tokenizer.vocab_size))
-    stream = train_batches(text.train, text.plan, config["train"]["seed"], chosen.first - 1)
-    batches = [next(stream) for _ in range(config["train"]["num_steps"] - chosen.first + 1)]
-    tokens = [int((batch["target_BT"] != PAD).sum()) for batch in batches]
-    state = jax.device_put(make_state(*of_run(config)), jax.local_devices()[0])
-    return _time_training(
-        jax.jit(train_step, donate_argnums=0), state, batches, chosen, tokens=tokens
-    )
-
-
-def _named(batches: Batches) -> list[Batch]:
-    return [{"source_BS": source_BS, "target_BT": target_BT} for source_BS, target_BT in batches]
-
-
-def _time_training(
-    train_step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]],
-    state: TrainState,
-    batches: list[Batch],
-    chosen: argparse.Namespace,
-    *,
-    tokens: list[int],
-) -> dict[str, Any]:
     metrics: dict[str, jax.Array] = {}
 
     def step(number: int) -> None:
@@ -151,8 +117,32 @@ def _time_training(
     loss = float(metrics["loss"])
     if not np.isfinite(loss):
         raise ValueError("The loss is not finite, so that this has not measured a training.")
-    rate = sum(tokens) / len(tokens) / found["step_seconds"]
+    rate = size.tokens / found["step_seconds"]
     return {**found, "tokens_per_second": rate, "loss": loss, "allocator": allocator()}
+
+
+def bare(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Times the steps of a run from `--first` to its end, all batches at hand and nothing saved."""
+    from jaxformer.cli.build import make_model as model_of_run
+    from jaxformer.cli.groundwork import make_pure, of_run, prepare
+    from jaxformer.cli.trained import read_settings
+    from jaxformer.data.pipeline import train_batches
+
+    config = read_settings(chosen.workdir, [])
+    tokenizer, text = prepare(config, {})
+    train_step, make_state = make_pure(config, model_of_run(config, tokenizer.vocab_size))
+    step = jax.jit(train_step, donate_argnums=0)
+    stream = train_batches(text.train, text.plan, config["train"]["seed"], chosen.first - 1)
+    batches = [next(stream) for _ in range(config["train"]["num_steps"] - chosen.first + 1)]
+    state = jax.device_put(make_state(*of_run(config)), jax.local_devices()[0])
+    for batch in {batch["source_BS"].shape: batch for batch in batches}.values():
+        state, _ = step(state, batch)
+    jax.block_until_ready(state)
+    begin = time.perf_counter()
+    for batch in batches:
+        state, _ = step(state, batch)
+    jax.block_until_ready(state)
+    return {"seconds": time.perf_counter() - begin, "steps": len(batches)}
 
 
 def decode(chosen: argparse.Namespace) -> dict[str, Any]:
