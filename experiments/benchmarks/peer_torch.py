@@ -74,7 +74,7 @@ class PlainTransformer(nn.Module):
             if isinstance(module, nn.MultiheadAttention):
                 module.dropout = 0.0
             if isinstance(module, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer):
-                module.dropout.p = 0.0
+                module.dropout = nn.Dropout(0.0)
         self.register_buffer("encoding_TD", sinusoids(size.length, size.d_model))
         self.register_buffer("mask_TT", self.stacks.generate_square_subsequent_mask(size.length))
 

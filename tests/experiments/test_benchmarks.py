@@ -12,7 +12,15 @@ import time
 import numpy as np
 import pytest
 
-from experiments.benchmarks import bench, end_to_end, figures, processes, regression, timing
+from experiments.benchmarks import (
+    bench,
+    end_to_end,
+    figures,
+    ours,
+    processes,
+    regression,
+    timing,
+)
 from experiments.benchmarks.sizes import EOS, SIZES, pieces, read_batches, write_batches
 from experiments.benchmarks.summary import best, ratios, spread
 
@@ -210,14 +218,16 @@ def smoke(tmp_path_factory):
     return run
 
 
-def test_our_step_runs_in_both_types(smoke):
-    found = [smoke("train", f"--dtype={dtype}") for dtype in ("float32", "bfloat16")]
-    for each in found:
-        assert each["tokens_per_second"] == pytest.approx(20 / each["step_seconds"])
-        assert each["first_step_seconds"] > each["step_seconds"]
-        assert 0 < each["loss"] < 10
-    assert found[0]["loss"] != found[1]["loss"]
-    assert found[0]["loss"] == pytest.approx(found[1]["loss"], rel=0.02)
+def test_our_step_runs_in_the_type_asked_for(smoke):
+    found = smoke("train", "--dtype=bfloat16")
+    assert found["tokens_per_second"] == pytest.approx(20 / found["step_seconds"])
+    assert found["first_step_seconds"] > found["step_seconds"]
+    # A little above the logarithm of the vocabulary's size.
+    assert 4.4 < found["loss"] < 8
+    assert {dtype: ours.make_model(SMOKE, dtype).dtype.name for dtype in ours.DTYPES} == {
+        "float32": "float32",
+        "bfloat16": "bfloat16",
+    }
 
 
 def test_our_decoder_runs_to_the_limit(smoke, tmp_path):
