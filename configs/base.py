@@ -55,6 +55,9 @@ def get_config(arg: str = "") -> ConfigDict:
     model.vocab_multiple = 1
     # Of products and activations: float32 or bfloat16; parameters and sums are float32.
     model.dtype = "float32"
+    # Of the operands of products with parameters, where it is to be shorter: bfloat16 is faster on
+    # CPUs that have units for it (AMX, AVX-512 BF16). Empty: as dtype.
+    model.product_dtype = ""
 
     optimizer = config.optimizer = ConfigDict()
     # "package.module:name" of (step, *, d_model, warmup_steps, num_steps) -> rate (5.3, Eq. 3).

@@ -121,6 +121,7 @@ def loss_sums(
         batch["target_BT"],
         label_smoothing,
         vocab_size=model.vocab_size,
+        product_dtype=model.product_dtype,
     )
 
 

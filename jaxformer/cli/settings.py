@@ -62,6 +62,7 @@ KINDS = {
     "model.max_length": SIZE,
     "model.vocab_multiple": SIZE,
     "model.dtype": _one_of("float32", "bfloat16"),
+    "model.product_dtype": _one_of("", "float32", "bfloat16"),
     "optimizer.schedule": DOTTED,
     "optimizer.learning_rate": POSITIVE,
     "optimizer.warmup_steps": SIZE,

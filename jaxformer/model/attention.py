@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxformer.model.masks import Mask, Positions
+from jaxformer.model.products import product_in
 
 Attend = Callable[..., tuple[jax.Array, jax.Array | None]]
 """attend(query_BTHK, key_BSHK, value_BSHV, mask, positions) -> (out_BTHV, weights_BHTS or None).
@@ -60,6 +61,7 @@ class MultiHeadAttention(nn.Module):
     attend: Attend = dot_product_attention
     use_bias: bool = False
     dtype: Any = jnp.float32
+    product_dtype: Any = None
 
     def setup(self) -> None:
         """Names the four projections as the paper does: W^Q, W^K, W^V, W^O."""
@@ -72,6 +74,7 @@ class MultiHeadAttention(nn.Module):
             use_bias=self.use_bias,
             kernel_init=nn.initializers.xavier_uniform(),
             dtype=self.dtype,
+            dot_general=product_in(self.product_dtype),
         )
         is_module = isinstance(self.attend, type) and issubclass(self.attend, nn.Module)
         self.attention = self.attend() if is_module else self.attend
@@ -82,6 +85,7 @@ class MultiHeadAttention(nn.Module):
             use_bias=self.use_bias,
             kernel_init=nn.initializers.xavier_uniform(),
             dtype=self.dtype,
+            dot_general=product_in(self.product_dtype),
         )
 
     def __call__(

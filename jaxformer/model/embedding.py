@@ -22,6 +22,7 @@ class SharedEmbedding(nn.Module):
     d_model: int
     vocab_multiple: int = 1
     dtype: Any = jnp.float32
+    product_dtype: Any = None
 
     def setup(self) -> None:
         """Makes the table."""
@@ -48,8 +49,8 @@ class SharedEmbedding(nn.Module):
         """Returns logits_BTW, float32, MASKED_LOGIT in the padded rows."""
         logits_BTW = jnp.einsum(
             "btd,wd->btw",
-            hidden_BTD.astype(self.dtype),
-            self.table_WD.astype(self.dtype),
+            hidden_BTD.astype(self.product_dtype or self.dtype),
+            self.table_WD.astype(self.product_dtype or self.dtype),
             preferred_element_type=jnp.float32,
         )
         return mask_padded_rows(logits_BTW, self.vocab_size)

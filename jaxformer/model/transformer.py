@@ -139,6 +139,8 @@ class Transformer(nn.Module):
         take its last row.
       dtype: of the matrix products and activations; parameters, softmax, layer norm's statistics
         and logits are float32.
+      product_dtype: of the operands of matrix products with parameters, where it is to be shorter
+        than `dtype` (see `jaxformer.model.products`); None for `dtype`.
     """
 
     vocab_size: int
@@ -158,6 +160,7 @@ class Transformer(nn.Module):
     attention_bias: bool = False
     norm_epsilon: float = 1e-6
     dtype: Any = jnp.float32
+    product_dtype: Any = None
 
     def setup(self) -> None:
         """Makes embedding, positions, encoder and decoder.
@@ -181,9 +184,10 @@ class Transformer(nn.Module):
             attention_bias=self.attention_bias,
             norm_epsilon=self.norm_epsilon,
             dtype=self.dtype,
+            product_dtype=self.product_dtype,
         )
         self.embedding = SharedEmbedding(
-            self.vocab_size, self.d_model, self.vocab_multiple, self.dtype
+            self.vocab_size, self.d_model, self.vocab_multiple, self.dtype, self.product_dtype
         )
         position_fields = {
             "d_model": self.d_model,
