@@ -28,10 +28,12 @@ from experiments.benchmarks.processes import allocators, run_alone
 from experiments.benchmarks.sizes import SIZES, write_batches
 
 _QUICK_SECONDS = 540
-# Variants of the training step: name -> (module, arguments).
+# Variants of the training step: name -> (module, arguments). A name ends in the type of the
+# products.
 OURS = {
-    f"jaxformer {dtype}": ("ours", ("train", f"--dtype={dtype}"))
-    for dtype in ("float32", "bfloat16")
+    "jaxformer float32": ("ours", ("train", "--dtype=float32")),
+    "jaxformer products bfloat16": ("ours", ("train", "--product_dtype=bfloat16")),
+    "jaxformer bfloat16": ("ours", ("train", "--dtype=bfloat16")),
 }
 PYTORCH, MARIAN = (
     {

@@ -120,6 +120,13 @@ def of_training(
         name: [found["tokens_per_second"] for found in passes] for name, passes in variants.items()
     }
     summary = compare(figures, rates, {"torch": ("PyTorch", "Marian")})
+    if "torch" in summary["fastest"]:
+        summary["memory_against_torch"] = ratios(
+            *(
+                [found["peak_bytes_steps"] for found in variants[summary["fastest"][side]]]
+                for side in (OURS, "torch")
+            )
+        )
     for dtype in ("float32", "bfloat16"):
         names = f"{OURS} {dtype}", f"PyTorch {dtype}"
         if all(name in rates for name in names):

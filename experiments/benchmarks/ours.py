@@ -39,7 +39,6 @@ from jaxformer.run.translation import make_decode
 from jaxformer.train import Batch, Hyper, TrainState, init_state, make_train_step
 
 CEILING_SHAPES = ((2048, 2048, 2048), (2048, 512, 2048), (2048, 128, 256))
-# Variants of the step, by name: the model's `dtype`.
 DTYPES = ("float32", "bfloat16")
 
 
@@ -48,7 +47,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=sorted(WORK))
     parser.add_argument("--size", choices=sorted(SIZES), default="tiny")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="model.dtype")
+    parser.add_argument("--product_dtype", choices=DTYPES, help="model.product_dtype")
     parser.add_argument("--batches", help="file that sizes.write_batches wrote")
     parser.add_argument("--beams", type=int, default=4)
     parser.add_argument("--steps", type=int, default=32, help="tokens of an output, EOS included")
@@ -62,8 +62,10 @@ def main() -> None:
     report(WORK[chosen.what](chosen))
 
 
-def make_model(size: Size, dtype: str) -> Transformer:
+def make_model(size: Size, dtype: str, product_dtype: str | None) -> Transformer:
     """Returns the model of a size."""
+    # Named only where it is asked for: commits that the regression script compares may lack it.
+    products = {"product_dtype": jnp.dtype(product_dtype)} if product_dtype else {}
     return Transformer(
         vocab_size=size.vocab_size,
         d_model=size.d_model,
@@ -74,17 +76,18 @@ def make_model(size: Size, dtype: str) -> Transformer:
         num_encoder_layers=size.layers,
         num_decoder_layers=size.layers,
         dtype=jnp.dtype(dtype),
+        **products,
     )
 
 
 def make_step(
-    size: Size, dtype: str
+    size: Size, dtype: str, product_dtype: str | None
 ) -> tuple[TrainState, Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]]:
     """Returns (state, compiled step), made as `jaxformer train` makes them.
 
     This is the one place that knows how a variant of the step is made.
     """
-    model, optimizer = make_model(size, dtype), scale_by_paper_adam()
+    model, optimizer = make_model(size, dtype, product_dtype), scale_by_paper_adam()
     hyper = Hyper.create(dropout_rate=size.dropout_rate, label_smoothing=LABEL_SMOOTHING)
 
     def rate(step: jax.Array, hyper: Hyper) -> jax.Array:
@@ -104,7 +107,7 @@ def train(chosen: argparse.Namespace) -> dict[str, Any]:
         {"source_BS": source_BS, "target_BT": target_BT}
         for source_BS, target_BT in read_batches(chosen.batches)
     ]
-    state, train_step = make_step(size, chosen.dtype)
+    state, train_step = make_step(size, chosen.dtype, chosen.product_dtype)
     metrics: dict[str, jax.Array] = {}
 
     def step(number: int) -> None:
@@ -148,7 +151,7 @@ def bare(chosen: argparse.Namespace) -> dict[str, Any]:
 def decode(chosen: argparse.Namespace) -> dict[str, Any]:
     """Times beam search; each batch has outputs of exactly the same length."""
     size, batches = SIZES[chosen.size], read_batches(chosen.batches)[:DECODED_BATCHES]
-    model = make_model(size, chosen.dtype)
+    model = make_model(size, chosen.dtype, chosen.product_dtype)
     # As long as the outputs of CTranslate2: all but the last token, which is EOS.
     extra_length = chosen.steps - size.length
     decode = make_decode(model, num_beams=chosen.beams, alpha=0.0, extra_length=extra_length)
@@ -187,7 +190,7 @@ def export(chosen: argparse.Namespace) -> dict[str, Any]:
     from jaxformer.io import export_ctranslate2
 
     size = SIZES[chosen.size]
-    model = make_model(size, chosen.dtype)
+    model = make_model(size, chosen.dtype, chosen.product_dtype)
     params = _params(model)
     chosen.output.mkdir()
     export_ctranslate2.save(model, params, pieces(size), chosen.output, longest=chosen.steps)

@@ -29,7 +29,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("commits", nargs=2, metavar="COMMIT", help="A, the older, and B")
     parser.add_argument("--sizes", default="tiny,base", help=f"of {', '.join(SIZES)}")
-    parser.add_argument("--dtype", default="float32", help="float32 or bfloat16")
+    parser.add_argument("--dtype", default="float32", help="model.dtype, float32 or bfloat16")
+    parser.add_argument("--product_dtype", help="model.product_dtype, likewise")
     parser.add_argument("--passes", type=int, default=3, help="default 3")
     parser.add_argument("--seconds", type=float, default=10.0, help="of timed steps a process")
     parser.add_argument("--allocator", default=list(allocators())[-1], help="of both")
@@ -82,7 +83,9 @@ def compare(chosen: argparse.Namespace) -> dict[str, tuple[Figures, Figures]]:
 
 def jobs(chosen: argparse.Namespace, folder: Path) -> dict[str, Sequence[str]]:
     """Returns name -> arguments of what is measured."""
-    options = (f"--seconds={chosen.seconds}", f"--dtype={chosen.dtype}")
+    options = [f"--seconds={chosen.seconds}", f"--dtype={chosen.dtype}"]
+    if chosen.product_dtype:
+        options.append(f"--product_dtype={chosen.product_dtype}")
     files = {size: f"--batches={folder / f'{size}.npy'}" for size in chosen.sizes}
     found = {
         f"train {size}": ["train", f"--size={size}", file, *options] for size, file in files.items()

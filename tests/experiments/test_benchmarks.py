@@ -78,7 +78,7 @@ def test_the_line_compares_the_best_with_the_best_where_the_peer_is_fastest():
             "jaxformer float32": [trained(500.0, 20.0, 60), trained(500.0, 2.0, 60)],
             "jaxformer bfloat16": [trained(600.0, 30.0), trained(600.0, 3.0)],
             "PyTorch float32": [trained(200.0, 1.0, 120)] * 2,
-            "Marian bfloat16": [trained(300.0, 1.0), trained(150.0, 1.0)],
+            "Marian bfloat16": [trained(300.0, 1.0, 400), trained(150.0, 1.0, 400)],
         },
         "decode tiny jemalloc": {
             "jaxformer float32": [{"sentences_per_second": 90.0, "peak_bytes": 1}] * 2,
@@ -103,6 +103,7 @@ def test_the_line_compares_the_best_with_the_best_where_the_peer_is_fastest():
     assert group["fastest"] == {"jaxformer": "jaxformer bfloat16", "torch": "Marian bfloat16"}
     assert group["against_torch_float32"]["median"] == 2.5
     assert group["memory_against_torch_float32"]["median"] == 0.5
+    assert group["memory_against_torch"]["median"] == 0.25
     variant = group["variants"]["jaxformer bfloat16"]
     assert variant["utilisation_float32"] == pytest.approx(2 * variant["utilisation"])
     assert variant["first_step_cold_seconds"] == 30.0
@@ -224,10 +225,10 @@ def test_our_step_runs_in_the_type_asked_for(smoke):
     assert found["first_step_seconds"] > found["step_seconds"]
     # A little above the logarithm of the vocabulary's size.
     assert 4.4 < found["loss"] < 8
-    assert {dtype: ours.make_model(SMOKE, dtype).dtype.name for dtype in ours.DTYPES} == {
-        "float32": "float32",
-        "bfloat16": "bfloat16",
-    }
+    models = [ours.make_model(SMOKE, dtype, None) for dtype in ("float32", "bfloat16")]
+    models.append(ours.make_model(SMOKE, "float32", "bfloat16"))
+    assert [model.dtype.name for model in models] == ["float32", "bfloat16", "float32"]
+    assert [model.product_dtype for model in models] == [None, None, "bfloat16"]
 
 
 def test_our_decoder_runs_to_the_limit(smoke, tmp_path):
