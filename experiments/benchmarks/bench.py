@@ -14,6 +14,7 @@ object.
 import argparse
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -28,6 +29,8 @@ from experiments.benchmarks.processes import allocators, run_alone
 from experiments.benchmarks.sizes import SIZES, write_batches
 
 _QUICK_SECONDS = 540
+# A load average above this is that of a machine on which something else runs.
+_QUIET = 0.5
 # Variants of the training step: name -> (module, arguments). A name ends in the type of the
 # products.
 OURS = {
@@ -110,7 +113,9 @@ def check(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> argpar
 
 def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     """Runs all processes; returns what they report."""
-    start = time.monotonic()
+    start, load = time.monotonic(), os.getloadavg()[0]
+    if load > _QUIET:
+        say(f"The machine is busy (load {load:.1f}): the figures will be those of a busy machine.")
     results: dict[str, dict[str, list[Any]]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -144,8 +149,12 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
         is_compared = chosen.peers and not chosen.quick
         same = same_outputs(chosen, folder, alone) if is_compared else None
     return {
-        "settings": vars(chosen),
+        "settings": {
+            name: getattr(chosen, name)
+            for name in ("passes", "seconds", "sizes", "allocators", "quick")
+        },
         "seconds": time.monotonic() - start,
+        "load_before": load,
         "environment": describe(),
         "ceiling": ceiling,
         "padding": padding,
@@ -225,12 +234,16 @@ def say(text: str) -> None:
 
 
 def describe() -> dict[str, Any]:
-    """Returns versions, device and commit of our side."""
+    """Returns versions and commit of our side, and the machine."""
     from jaxformer.io import environment
 
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
+    models = re.findall(r"^model name\s*: (.*)", text, re.MULTILINE)
     return {
         "versions": environment.versions(),
         "devices": environment.devices(),
+        "processors": sorted(set(models)),
         "git": environment.package_source(),
     }
 

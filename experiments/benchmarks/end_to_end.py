@@ -46,7 +46,7 @@ def settings(corpus: Path, size: Size, *, steps: int, warm_up: int) -> list[str]
         "data.target_tokens": size.tokens,
         "train.dropout_rate": size.dropout_rate,
         "train.num_steps": warm_up + steps,
-        "train.log_every": 10,
+        "train.log_every": max(1, warm_up // 2),
         "train.eval_every": 0,
         "train.checkpoint_every": warm_up,
     }
