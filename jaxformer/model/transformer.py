@@ -13,6 +13,7 @@ from jaxformer.model.cache import Cache, LayerCache, reorder
 from jaxformer.model.dropout import Dropout, fold
 from jaxformer.model.embedding import SharedEmbedding
 from jaxformer.model.layers import Activation, DecoderLayer, EncoderLayer, LayerSpec
+from jaxformer.model.layout import ALONE, Layout
 from jaxformer.model.masks import Mask, Positions
 from jaxformer.model.positions import Sinusoidal
 from jaxformer.model.residual import Residual, post_norm
@@ -139,6 +140,7 @@ class Transformer(nn.Module):
         take its last row.
       dtype: of the matrix products and activations; parameters, softmax, layer norm's statistics
         and logits are float32.
+      layout: where arrays lie on several devices; see jaxformer.sharding.
     """
 
     vocab_size: int
@@ -158,6 +160,7 @@ class Transformer(nn.Module):
     attention_bias: bool = False
     norm_epsilon: float = 1e-6
     dtype: Any = jnp.float32
+    layout: Layout = ALONE
 
     def setup(self) -> None:
         """Makes embedding, positions, encoder and decoder.
@@ -181,9 +184,10 @@ class Transformer(nn.Module):
             attention_bias=self.attention_bias,
             norm_epsilon=self.norm_epsilon,
             dtype=self.dtype,
+            layout=self.layout,
         )
         self.embedding = SharedEmbedding(
-            self.vocab_size, self.d_model, self.vocab_multiple, self.dtype
+            self.vocab_size, self.d_model, self.vocab_multiple, self.dtype, self.layout
         )
         position_fields = {
             "d_model": self.d_model,
