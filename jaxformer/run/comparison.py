@@ -2,13 +2,57 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from jaxformer.data.tokenizer import Tokenizer
+from jaxformer.io import environment
 from jaxformer.io.hosts import Channel
+from jaxformer.io.lock import holder
 from jaxformer.io.record import flatten, to_json
+from jaxformer.run.preparation import TrainingData, fingerprint
+from jaxformer.run.restoring import checkpoints_path
 
 _MOST = 3
 """Differences that are told of a process."""
+
+
+def compare_programs(workdir: Path, config: Mapping[str, Any], channel: Channel) -> None:
+    """Compares the code, the settings, and whether all have the same workdir before them.
+
+    Process 0 holds the workdir when it comes to this call.
+
+    Raises: ValueError as `compare`.
+    """
+    if channel.num_processes == 1:
+        return
+    channel.wait_for_all()
+    folder = checkpoints_path(workdir)
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    facts = {
+        "code": {"git": environment.package_source(), **environment.versions()},
+        "config": config,
+        "workdir": {
+            "holder": holder(workdir),
+            "checkpoints": sorted(int(name) for name in names if name.isdigit()),
+        },
+    }
+    compare(facts, channel)
+
+
+def compare_data(tokenizer: Tokenizer, text: TrainingData, channel: Channel) -> None:
+    """Compares what all have read.
+
+    Raises: ValueError as `compare`.
+    """
+    if channel.num_processes == 1:
+        return
+    facts = {
+        "vocabulary": tokenizer.fingerprint,
+        "training text": text.fingerprint,
+        "validation text": None if text.valid is None else fingerprint(text.valid),
+    }
+    compare(facts, channel)
 
 
 def compare(facts: Mapping[str, Any], channel: Channel) -> None:
@@ -22,6 +66,8 @@ def compare(facts: Mapping[str, Any], channel: Channel) -> None:
     Raises: ValueError, the same in all of them, that names the first process with other facts, its
       host, and what differs.
     """
+    if channel.num_processes == 1:
+        return
     everybody = [flatten(known) for known in channel.gather(to_json(facts))]
     faults = [
         _describe(number, differences, channel.hosts)

@@ -1,0 +1,242 @@
+"""Two real processes with four devices each as one run, whatever ends one of them."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.cli.conftest import CADENCE, ROOT, STEPS, Result
+from tests.cli.test_resume import lines_of
+
+NAME = socket.gethostname()
+
+
+class Pair:
+    """The processes of one run, of which some may be left out."""
+
+    def __init__(self, *commands, devices=4, more=()):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        self.processes = [
+            command
+            and subprocess.Popen(
+                [
+                    *[sys.executable, "-m", "jaxformer", *map(str, command), *more],
+                    f"--coordinator_address={self.address}",
+                    f"--num_processes={len(commands)}",
+                    f"--process_id={number}",
+                ],
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": flags},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for number, command in enumerate(commands)
+        ]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        for process in filter(None, self.processes):
+            process.kill()
+            process.communicate()
+
+    def results(self, seconds=150):
+        """Returns what each has left, when all have ended."""
+        ended = []
+        for process in filter(None, self.processes):
+            out, err = process.communicate(timeout=seconds)
+            # The library that adds up on CPUs says that it is there.
+            lines = [line for line in out.splitlines(True) if not line.startswith("[Gloo]")]
+            ended.append(Result(process.returncode, "".join(lines), err))
+        return ended
+
+
+def run_pair(*commands, **options):
+    with Pair(*commands, **options) as pair:
+        return pair.results()
+
+
+def wait_for(is_done, processes, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not is_done() and time.monotonic() < deadline:
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.05)
+    assert is_done()
+
+
+def checkpoints_of(workdir):
+    folder = workdir / "checkpoints"
+    names = os.listdir(folder) if folder.is_dir() else []
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def assert_close(workdir, unbroken):
+    """Asserts that two runs agree to rounding: the same steps and examples, the same losses."""
+    mine, other = lines_of(workdir), lines_of(unbroken)
+    assert [row.keys() for row in mine] == [row.keys() for row in other]
+    for row, expected in zip(mine, other, strict=True):
+        exact = [name for name in row if name.endswith("_tokens") or name == "step"]
+        assert [row[name] for name in exact] == [expected[name] for name in exact]
+        for name in ("loss", "nll", "grad_norm", *(["valid_nll"] if "valid_nll" in row else [])):
+            assert row[name] == pytest.approx(expected[name], rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def command(tiny):
+    """Returns the function that gives the arguments of a training."""
+
+    def arguments(workdir, num_steps=STEPS, *more):
+        steps = f"--config.train.num_steps={num_steps}"
+        return [*tiny, *CADENCE, f"--workdir={workdir}", steps, *more]
+
+    return arguments
+
+
+@pytest.fixture(scope="module")
+def pair(command, tmp_path_factory):
+    """Returns the workdir of a training by two processes, and what they left."""
+    workdir = tmp_path_factory.mktemp("runs") / "pair"
+    results = run_pair(*[command(workdir)] * 2)
+    for result in results:
+        assert (result.code, result.err) == (0, "")
+    return workdir, results
+
+
+def test_two_processes_train_as_one(pair, unbroken):
+    workdir, (first, second) = pair
+    assert_close(workdir, unbroken)
+    assert f"Trained to step {STEPS}: {workdir}\n" in first.out
+    assert second.out == ""
+    (start,) = json.loads((workdir / "run.json").read_text(encoding="utf-8"))["starts"]
+    assert (start["devices"]["count"], start["devices"]["processes"]) == (8, 2)
+    assert not (workdir / "lock").exists()
+    assert checkpoints_of(workdir) == checkpoints_of(unbroken)
+
+
+def test_two_processes_translate_as_one(pair, jaxformer, tmp_path):
+    workdir, _ = pair
+    alone = tmp_path / "alone"
+    shutil.copytree(workdir, alone)
+    evaluate = ["evaluate", "--config.decode.average=2"]
+    first, second = run_pair(*[[*evaluate, f"--workdir={workdir}"]] * 2)
+    assert (first.code, first.err, second.code, second.err) == (0, "", 0, "")
+    assert second.out == ""
+    assert jaxformer(*evaluate, f"--workdir={alone}").code == 0
+    texts = [folder / "translations" / "test.txt" for folder in (workdir, alone)]
+    assert texts[0].read_text(encoding="utf-8") == texts[1].read_text(encoding="utf-8")
+    mine, other = (
+        json.loads((folder / "evaluation" / "test.json").read_text(encoding="utf-8"))
+        for folder in (workdir, alone)
+    )
+    assert mine["target_tokens"] == other["target_tokens"]
+    assert mine["nll"] == pytest.approx(other["nll"], rel=1e-5)
+    assert mine["bleu"] == other["bleu"]
+
+
+@pytest.mark.parametrize("begins", [1, 2])
+def test_a_run_goes_on_with_another_number_of_processes(train, command, unbroken, tmp_path, begins):
+    workdir = tmp_path / "run"
+    if begins == 1:
+        assert train(workdir, 5).code == 0
+        first, _ = run_pair(*[command(workdir)] * 2)
+    else:
+        assert [result.code for result in run_pair(*[command(workdir, 5)] * 2)] == [0, 0]
+        first = train(workdir)
+    assert (first.code, first.err) == (0, "")
+    assert "Going on from step 5 of 11." in first.out
+    assert_close(workdir, unbroken)
+
+
+def test_another_config_on_one_of_them_is_told_on_both(command, tmp_path):
+    workdir = tmp_path / "run"
+    other = command(workdir, STEPS, "--config.train.seed=1", "--config.model.d_ff=20")
+    results = run_pair(command(workdir), other)
+    assert [(result.code, result.out) for result in results] == [(2, "")] * 2
+    assert {result.err for result in results} == {
+        f"jaxformer: Process 1 on {NAME} is not about to do what process 0 on {NAME} is: "
+        "config.model.d_ff is 20 there and 24 on process 0; config.train.seed is 1 there and 0 on "
+        "process 0. Give all of them the same code, settings and text.\n"
+    }
+    assert not workdir.exists()
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_one_that_does_not_come_is_named(command, tmp_path, missing):
+    commands = [command(tmp_path / "run")] * 2
+    commands[missing] = None
+    began = time.monotonic()
+    with Pair(*commands, more=["--join_timeout=2"]) as pair:
+        (result,) = pair.results()
+    assert time.monotonic() - began < 60
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
+        f"jaxformer: Of 2 processes, process {missing} has not come to {pair.address} within 2 "
+        "seconds. Start it with the same address and number of processes, or look at its output.\n"
+    )
+
+
+@pytest.mark.slow
+def test_a_mistake_of_one_of_them_ends_both(command, unbroken, tmp_path):
+    other = [
+        argument
+        for argument in command(unbroken)
+        if not argument.startswith("--config.data.train_")
+    ]
+    before = {path: path.read_bytes() for path in unbroken.rglob("*") if path.is_file()}
+    results = run_pair(command(unbroken), other)
+    assert [result.code for result in results] == [2, 2]
+    assert {path: path.read_bytes() for path in unbroken.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "whom"), [(signal.SIGTERM, 1), (signal.SIGINT, 0)])
+def test_a_signal_to_one_of_them_stops_both_at_the_same_step(command, tmp_path, number, whom):
+    workdir = tmp_path / "run"
+    with Pair(*[command(workdir, 5000)] * 2) as pair:
+        wait_for(lambda: checkpoints_of(workdir)[-1:] >= [3], pair.processes)
+        pair.processes[whom].send_signal(number)
+        results = pair.results()
+    step = checkpoints_of(workdir)[-1]
+    assert [result.code for result in results] == [128 + number] * 2
+    assert {result.err for result in results} == {
+        f"jaxformer: Stopped by {number.name} after step {step:,}, which is saved: the same "
+        "command goes on from there.\n"
+    }
+    first, _ = run_pair(*[command(workdir, step + 4)] * 2)
+    assert f"Going on from step {step:,} of {step + 4:,}." in first.out
+    assert first.code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1])
+def test_one_that_dies_is_named_by_the_other_and_the_pair_goes_on(command, tmp_path, lost):
+    workdir = tmp_path / "run"
+    with Pair(*[command(workdir, 5000)] * 2, more=["--lost_timeout=5"]) as pair:
+        wait_for(lambda: checkpoints_of(workdir)[-1:] >= [3], pair.processes)
+        pair.processes[lost].kill()
+        began = time.monotonic()
+        results = pair.results()
+        assert time.monotonic() - began < 30
+    left = results[1 - lost]
+    assert left.code == 4
+    assert left.err == (
+        f"jaxformer: Process {lost} on {NAME} is lost: no sign of life for up to 5 s. The same "
+        "command on all hosts goes on from the newest checkpoint.\n"
+    )
+    step = checkpoints_of(workdir)[-1]
+    first, _ = run_pair(*[command(workdir, step + 4)] * 2)
+    assert (first.code, first.err) == (0, "")
+    assert f"Going on from step {step:,} of {step + 4:,}." in first.out
+    rows = [row["step"] for row in lines_of(workdir)]
+    assert rows == sorted(set(rows))
