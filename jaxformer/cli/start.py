@@ -163,6 +163,7 @@ def train(
             noted_signals() as noted_signal,
             agreed_stop(noted_signal, here) as stop,
         ):
+            here.wait_for_all()
             # Where an operation is looked for, the state is needed once more.
             step_of_run = jit_step(train_step, shardings, mesh, donate=not debug_nans)
             batches = train_batches(

@@ -66,6 +66,8 @@ class Checkpoints:
         from jaxformer.io.commit import SummedFolder
 
         hush_orbax()
+        # Jax on CPUs gives up when one process is half a minute behind another.
+        channel().wait_for_all()
         self._ocp = ocp
         self._manager = ocp.CheckpointManager(
             self.directory,

@@ -59,9 +59,11 @@ def _connect(near: socket.socket, host: str, port: int) -> None:
 
 
 def _pass_on(source: socket.socket, sink: socket.socket) -> None:
+    """Returns when the source ends; what the sink does not take is lost."""
     with contextlib.suppress(OSError):
         while chunk := source.recv(_CHUNK):
-            sink.sendall(chunk)
+            with contextlib.suppress(OSError):
+                sink.sendall(chunk)
 
 
 def _start(function: Callable[..., None], *arguments: Any) -> threading.Thread:

@@ -81,6 +81,10 @@ def together(
             initialization_timeout=join_timeout,
             heartbeat_timeout_seconds=_BEYOND * lost_timeout,
         )
+        if jax.default_backend() == "cpu":
+            # Only process 0 would find its programs there, and on CPUs jax gives up when one
+            # process is half a minute behind another.
+            jax.config.update("jax_enable_compilation_cache", False)
         yield
         channel.wait_for_all()
     except BaseException as error:

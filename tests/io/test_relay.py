@@ -20,6 +20,11 @@ def test_both_sides_hear_each_other_and_the_near_one_of_no_end():
             near.settimeout(0.3)
             with pytest.raises(TimeoutError):
                 near.recv(100)
+            # Nor does it hear of it when it goes on.
+            for _ in range(3):
+                near.sendall(b"more")
+                with pytest.raises(TimeoutError):
+                    near.recv(100)
 
 
 def test_the_far_side_hears_of_the_end_of_the_near_one():
