@@ -166,6 +166,21 @@ def place_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
     }
 
 
+def place_copies(tree: Any, mesh: Mesh) -> Any:
+    """Returns a tree of arrays with a copy of each on every device of the mesh.
+
+    Of several processes each has the whole tree.
+    """
+    if not mesh.is_multi_process:
+        return jax.device_put(tree, copies(mesh))
+
+    def place(leaf: Any) -> jax.Array:
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, copies(mesh), whole.__getitem__)
+
+    return jax.tree.map(place, tree)
+
+
 def own_shares(mesh: Mesh) -> list[int]:
     """Returns which of the `num_shares` shares of a batch's rows this process's devices have."""
     places = NamedSharding(mesh, PartitionSpec(_ROWS)).devices_indices_map((num_shares(mesh),))
