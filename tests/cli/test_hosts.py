@@ -21,7 +21,7 @@ NAME = socket.gethostname()
 class Pair:
     """The processes of one run, of which some may be left out."""
 
-    def __init__(self, *commands, more=(), variables=({}, {})):
+    def __init__(self, *commands, more=(), variables=(None, None)):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -40,7 +40,7 @@ class Pair:
                     **os.environ,
                     "PYTHONPATH": str(ROOT),
                     "XLA_FLAGS": flags,
-                    **variables[number],
+                    **(variables[number] or {}),
                 },
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -199,7 +199,7 @@ def test_one_that_does_not_come_is_named(command, tmp_path, missing):
 def test_a_mistake_that_one_of_them_finds_ends_both(command, tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     workdir = tmp_path / "run"
-    variables = [{}, {"XDG_CACHE_HOME": str(tmp_path / "file")}]
+    variables = [None, {"XDG_CACHE_HOME": str(tmp_path / "file")}]
     first, second = run_pair(*[command(workdir)] * 2, variables=variables)
     assert (first.code, second.code) == (2, 2)
     assert second.err.startswith(f"jaxformer: '{tmp_path / 'file'}")
