@@ -21,7 +21,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxformer.model.layout import ALONE, Layout
@@ -220,6 +219,8 @@ def fetch(array: jax.Array) -> np.ndarray:
     """
     if array.is_fully_addressable:
         return np.asarray(array)
+    from jax.experimental import multihost_utils
+
     return multihost_utils.process_allgather(array, tiled=True)
 
 

@@ -7,6 +7,7 @@ and ends the process when another is lost, or has said that it ends.
 import atexit
 import contextlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -70,6 +71,7 @@ def together(
     )
     hosts.join(channel)
     watch = _Watch(channel, say)
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         # As seen from here: process 0 offers it, and the others reach it through a relay.
         near = free if process_id == 0 else relay(host, free)
@@ -81,6 +83,8 @@ def together(
             initialization_timeout=join_timeout,
             heartbeat_timeout_seconds=_BEYOND * lost_timeout,
         )
+        # jax would swallow the signal, for a protocol that is not used here.
+        signal.signal(signal.SIGTERM, on_sigterm)
         if jax.default_backend() == "cpu":
             # Only process 0 would find its programs there, and on CPUs jax gives up when one
             # process is half a minute behind another.

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from jaxformer.cli import hosts
 from tests.cli.conftest import CADENCE, ROOT, STEPS, Result
 from tests.cli.test_diverged import EVERY, MODULE
 from tests.cli.test_resume import lines_of
@@ -107,6 +108,58 @@ def command(tiny):
         return [*tiny, *CADENCE, f"--workdir={workdir}", steps, *more]
 
     return arguments
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--num_processes=2"], "--coordinator_address and --process_id must be given too, or"),
+        (
+            ["--coordinator_address=here", "--num_processes=2", "--process_id=0"],
+            "--coordinator_address=here is not HOST:PORT, such as 10.0.0.5:8476, where process 0",
+        ),
+        (
+            ["--coordinator_address=a:1", "--num_processes=2", "--process_id=2"],
+            "--process_id=2 is not below --num_processes=2: they are counted from 0.",
+        ),
+        (["--process_id=-1"], "Argument --process_id: '-1' is not a whole number of 0 or more."),
+        (["--lost_timeout=0"], "Argument --lost_timeout: '0' is not a whole number of 1 or more."),
+    ],
+)
+def test_options_that_do_not_fit_are_told_at_once(command, jaxformer, tmp_path, options, told):
+    result = jaxformer(*command(tmp_path / "run"), *options)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"jaxformer: {told}")
+
+
+def test_one_process_of_one_is_alone(train, unbroken):
+    options = ["--coordinator_address=a:1", "--num_processes=1", "--process_id=0"]
+    result = train(unbroken, STEPS, *options)
+    assert (result.code, result.err) == (0, "")
+    assert "is trained to step 11 already" in result.out
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (("10.0.0.2:8482", 4, 3, None), (("10.0.0.2", 8482), 4, 3)),
+        ((None, None, None, None), None),
+    ],
+)
+def test_a_host_of_a_tpu_slice_is_told_of_the_others(monkeypatch, found, expected):
+    # A plain machine, and one with jax for TPUs but none of them.
+    assert hosts._find_on_cloud_tpu(5) is None
+    monkeypatch.setattr(hosts.importlib.util, "find_spec", lambda name: name == "libtpu")
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert hosts._find_on_cloud_tpu(5) is None
+    monkeypatch.delenv("JAX_PLATFORMS")
+    monkeypatch.setattr("jax._src.cloud_tpu_init.running_in_cloud_tpu_vm", False)
+    assert hosts._find_on_cloud_tpu(5) is None
+    monkeypatch.setattr("jax._src.cloud_tpu_init.running_in_cloud_tpu_vm", True)
+    monkeypatch.setattr(
+        "jax._src.clusters.ClusterEnv.auto_detect_unset_distributed_params", lambda *_: found
+    )
+    assert hosts._find_on_cloud_tpu(5) == expected
 
 
 @pytest.fixture(scope="module")
