@@ -125,11 +125,12 @@ def prepare_data(
         left_out=len(everything) - len(train),
         valid=encode_pairs(corpus.pairs("valid"), tokenizer) if has_valid else None,
         plan=plan,
-        fingerprint=_fingerprint(train),
+        fingerprint=fingerprint(train),
     )
 
 
-def _fingerprint(encoded: Encoded) -> str:
+def fingerprint(encoded: Encoded) -> str:
+    """Returns the sha256 of all tokens."""
     # Every sentence ends in EOS, so that tokens tell where one ends.
     digest = hashlib.sha256()
     for sentences in (encoded.source, encoded.target):

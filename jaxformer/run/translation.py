@@ -12,7 +12,7 @@ from jaxformer.data.pipeline import source_batches
 from jaxformer.data.tokenizer import Tokenizer
 from jaxformer.decode import beam_search, greedy
 from jaxformer.model import EOS, PAD, Transformer, reorder
-from jaxformer.sharding import num_shares, place_batch
+from jaxformer.sharding import fetch, num_shares, place_batch
 from jaxformer.train import Params
 
 Translate = Callable[[Params, Sequence[str]], list[str]]
@@ -108,7 +108,7 @@ def make_translate(
             source_BS = batch.source_BS
             if mesh:
                 source_BS = place_batch({"source_BS": source_BS}, mesh)["source_BS"]
-            token_BT = np.asarray(decode(params, source_BS))
+            token_BT = fetch(decode(params, source_BS))
             for row, index in enumerate(batch.indices.tolist()):
                 outputs[index] = " ".join(tokenizer.decode(token_BT[row]).splitlines())
             done += len(batch.indices)
