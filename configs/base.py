@@ -55,6 +55,12 @@ def get_config(arg: str = "") -> ConfigDict:
     model.vocab_multiple = 1
     # Of products and activations: float32 or bfloat16; parameters and sums are float32.
     model.dtype = "float32"
+    # What the backward pass computes again, layer by layer, for less memory: "none"; "dots", all
+    # but the projections; "full", whole layers (docs/memory.md). The result is the same.
+    model.remat = "none"
+    # Whether a loop runs the layers of a stack: compiles faster, runs slower; the same result, and
+    # the same checkpoints.
+    model.scan_layers = False
 
     optimizer = config.optimizer = ConfigDict()
     # "package.module:name" of (step, *, d_model, warmup_steps, num_steps) -> rate (5.3, Eq. 3).

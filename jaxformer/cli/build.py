@@ -93,6 +93,8 @@ def make_model(config: Config, vocab_size: int) -> Transformer:
         attention_bias=model["attention_bias"],
         norm_epsilon=model["norm_epsilon"],
         dtype=jnp.dtype(model["dtype"]),
+        remat=model["remat"],
+        scan_layers=model["scan_layers"],
         **widths,
         **parts,
     )

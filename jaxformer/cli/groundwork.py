@@ -38,6 +38,8 @@ MakeState = Callable[[np.int64, Hyper], TrainState]
 # What may change when a run is gone on with: nothing that its earlier steps depend on (some
 # schedules depend on train.num_steps; see `_check_schedule`).
 MAY_CHANGE = (
+    "model.remat",
+    "model.scan_layers",
     "train.num_steps",
     "train.not_finite",
     "train.patience",

@@ -16,6 +16,7 @@ from jaxformer.model.layers import Activation, DecoderLayer, EncoderLayer, Layer
 from jaxformer.model.masks import Mask, Positions
 from jaxformer.model.positions import Sinusoidal
 from jaxformer.model.residual import Residual, post_norm
+from jaxformer.model.stack import REMAT, run_layers
 from jaxformer.model.tokens import BOS, EOS, PAD
 
 __all__ = ["Cache", "Transformer", "attention_weights", "reorder", "shift_right"]
@@ -26,6 +27,8 @@ class Encoder(nn.Module):
 
     spec: LayerSpec
     num_layers: int
+    remat: str = "none"
+    scan_layers: bool = False
 
     def setup(self) -> None:
         """Makes the layers, and the last norm where the residual asks for one."""
@@ -37,8 +40,15 @@ class Encoder(nn.Module):
         self, x_BSD: jax.Array, mask: Mask, positions: Positions, dropout: Dropout | None
     ) -> jax.Array:
         """Returns memory_BSD."""
-        for number, layer in enumerate(self.layer):
-            x_BSD = layer(x_BSD, mask, positions, fold(dropout, number))
+        x_BSD = run_layers(
+            self.layer,
+            x_BSD,
+            mask,
+            positions,
+            dropout=dropout,
+            remat=self.remat,
+            scan=self.scan_layers,
+        )
         return self.norm(x_BSD) if self.spec.residual.final_norm else x_BSD
 
 
@@ -47,6 +57,8 @@ class Decoder(nn.Module):
 
     spec: LayerSpec
     num_layers: int
+    remat: str = "none"
+    scan_layers: bool = False
 
     def setup(self) -> None:
         """Makes the layers, and the last norm where the residual asks for one."""
@@ -65,16 +77,18 @@ class Decoder(nn.Module):
         dropout: Dropout | None,
     ) -> jax.Array:
         """Returns hidden_BTD for whole targets."""
-        for number, layer in enumerate(self.layer):
-            x_BTD = layer(
-                x_BTD,
-                memory_BSD,
-                mask,
-                cross_mask,
-                positions,
-                cross_positions,
-                fold(dropout, number),
-            )
+        x_BTD = run_layers(
+            self.layer,
+            x_BTD,
+            memory_BSD,
+            mask,
+            cross_mask,
+            positions,
+            cross_positions,
+            dropout=dropout,
+            remat=self.remat,
+            scan=self.scan_layers,
+        )
         return self.norm(x_BTD) if self.spec.residual.final_norm else x_BTD
 
     def start(
@@ -139,6 +153,9 @@ class Transformer(nn.Module):
         take its last row.
       dtype: of the matrix products and activations; parameters, softmax, layer norm's statistics
         and logits are float32.
+      remat: what the backward pass computes again, layer by layer, for less memory: "none", "full"
+        or "dots" (see `stack.REMAT`).
+      scan_layers: whether a loop runs the layers of a stack, for a program that compiles faster.
     """
 
     vocab_size: int
@@ -158,17 +175,23 @@ class Transformer(nn.Module):
     attention_bias: bool = False
     norm_epsilon: float = 1e-6
     dtype: Any = jnp.float32
+    remat: str = "none"
+    scan_layers: bool = False
 
     def setup(self) -> None:
         """Makes embedding, positions, encoder and decoder.
 
-        Raises: ValueError if a size is below 1.
+        Raises: ValueError if a size is below 1, or `remat` has no such name.
         """
         for name in ("vocab_size", "d_model", "d_ff", "num_heads", "d_k", "d_v", "vocab_multiple"):
             if getattr(self, name) < 1:
                 raise ValueError(
                     f"{name}={getattr(self, name)} is not a size. Set it to 1 or more."
                 )
+        if self.remat not in REMAT:
+            raise ValueError(
+                f"remat={self.remat!r} is unknown. Set it to one of {', '.join(REMAT)}."
+            )
         spec = LayerSpec(
             d_model=self.d_model,
             d_ff=self.d_ff,
@@ -192,8 +215,9 @@ class Transformer(nn.Module):
         }
         self.source_positions = self.positions(**position_fields)
         self.target_positions = self.positions(**position_fields)
-        self.encoder = Encoder(spec, self.num_encoder_layers)
-        self.decoder = Decoder(spec, self.num_decoder_layers)
+        depth = {"remat": self.remat, "scan_layers": self.scan_layers}
+        self.encoder = Encoder(spec, self.num_encoder_layers, **depth)
+        self.decoder = Decoder(spec, self.num_decoder_layers, **depth)
 
     def __call__(
         self, source_BS: jax.Array, target_input_BT: jax.Array, dropout: Dropout | None = None
