@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxformer.model.attention import Attend, MultiHeadAttention, dot_product_attention
 from jaxformer.model.cache import LayerCache
 from jaxformer.model.dropout import Dropout, fold
+from jaxformer.model.layout import ALONE, Layout
 from jaxformer.model.masks import Mask, Positions
 from jaxformer.model.residual import Residual, post_norm
 
@@ -32,6 +33,7 @@ class LayerSpec:
     attention_bias: bool = False
     norm_epsilon: float = 1e-6
     dtype: Any = jnp.float32
+    layout: Layout = ALONE
 
     def make_attention(self) -> MultiHeadAttention:
         """Returns a multi-head attention of this layer."""
@@ -43,11 +45,12 @@ class LayerSpec:
             attend=self.attend,
             use_bias=self.attention_bias,
             dtype=self.dtype,
+            layout=self.layout,
         )
 
     def make_feed_forward(self) -> "FeedForward":
         """Returns the position-wise network of this layer."""
-        return FeedForward(self.d_model, self.d_ff, self.activation, self.dtype)
+        return FeedForward(self.d_model, self.d_ff, self.activation, self.dtype, self.layout)
 
     def make_norm(self) -> nn.LayerNorm:
         """Returns a layer norm; its statistics are float32 whatever `dtype` is."""
@@ -63,14 +66,16 @@ class FeedForward(nn.Module):
     d_ff: int
     activation: Activation = jax.nn.relu
     dtype: Any = jnp.float32
+    layout: Layout = ALONE
 
     @nn.compact
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         """Returns the network's output at every position, out_BTD."""
         init = nn.initializers.xavier_uniform()
         inner_BTF = nn.Dense(self.d_ff, kernel_init=init, dtype=self.dtype, name="inner")(x_BTD)
+        inner_BTF = self.layout.constrain(inner_BTF, "batch", None, "inner")
         out = nn.Dense(self.d_model, kernel_init=init, dtype=self.dtype, name="outer")
-        return out(self.activation(inner_BTF))
+        return self.layout.constrain(out(self.activation(inner_BTF)), "batch")
 
 
 class EncoderLayer(nn.Module):

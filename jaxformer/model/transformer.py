@@ -13,6 +13,7 @@ from jaxformer.model.cache import Cache, LayerCache, reorder
 from jaxformer.model.dropout import Dropout, fold
 from jaxformer.model.embedding import SharedEmbedding
 from jaxformer.model.layers import Activation, DecoderLayer, EncoderLayer, LayerSpec
+from jaxformer.model.layout import ALONE, Layout
 from jaxformer.model.masks import Mask, Positions
 from jaxformer.model.positions import Sinusoidal
 from jaxformer.model.residual import Residual, post_norm
@@ -156,6 +157,7 @@ class Transformer(nn.Module):
       remat: what the backward pass computes again, layer by layer, for less memory: "none", "full"
         or "dots" (see `stack.REMAT`).
       scan_layers: whether a loop runs the layers of a stack, for a program that compiles faster.
+      layout: where arrays lie on several devices; see jaxformer.sharding.
     """
 
     vocab_size: int
@@ -177,6 +179,7 @@ class Transformer(nn.Module):
     dtype: Any = jnp.float32
     remat: str = "none"
     scan_layers: bool = False
+    layout: Layout = ALONE
 
     def setup(self) -> None:
         """Makes embedding, positions, encoder and decoder.
@@ -204,9 +207,10 @@ class Transformer(nn.Module):
             attention_bias=self.attention_bias,
             norm_epsilon=self.norm_epsilon,
             dtype=self.dtype,
+            layout=self.layout,
         )
         self.embedding = SharedEmbedding(
-            self.vocab_size, self.d_model, self.vocab_multiple, self.dtype
+            self.vocab_size, self.d_model, self.vocab_multiple, self.dtype, self.layout
         )
         position_fields = {
             "d_model": self.d_model,
