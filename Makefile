@@ -10,7 +10,7 @@ export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup quickstart test test-all test-torch lint types format constraints clean
+.PHONY: help setup quickstart test test-all test-torch test-tpu lint types format constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,10 @@ test-torch: ## run the tests against PyTorch, in .venv-torch
 	@tools/venv.sh "$(PYTHON)" .venv-torch dev,quickstart,torch
 	.venv-torch/bin/python -m pytest --needs=torch $(PYTEST)
 
+test-tpu: ## compile for slices of TPUs without having one, in .venv-tpu
+	@tools/venv.sh "$(PYTHON)" .venv-tpu dev,quickstart,tpu
+	.venv-tpu/bin/python -m pytest --needs=tpu-compiler $(PYTEST)
+
 lint: setup ## check style and format
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -51,5 +55,5 @@ constraints: ## pin the newest versions that pyproject.toml allows, for this PYT
 	$(PYTHON) tools/constraints.py
 
 clean: ## remove environments and caches; runs and constraints stay
-	rm -rf .venv .venv-torch .cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-torch .venv-tpu .cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

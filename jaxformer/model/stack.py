@@ -54,12 +54,13 @@ def run_layers(
     # The layer as a function of its parameters.
     unbound = first.clone(parent=None, name=None)
 
-    def run_layer(x_BTD: jax.Array, params: Any, number: int | jax.Array) -> jax.Array:
+    def apply(x_BTD: jax.Array, params: Any, number: int | jax.Array) -> Any:
         return unbound.apply({"params": params}, x_BTD, *facts, fold(dropout, number))
 
+    run_layer = apply
     if remat != "none":
         # Within a loop the compiler cannot undo it.
-        run_layer = jax.checkpoint(run_layer, policy=REMAT[remat], prevent_cse=not scan)
+        run_layer = jax.checkpoint(apply, policy=REMAT[remat], prevent_cse=not scan)
     params = [layer.variables["params"] for layer in layers]
     if not scan:
         for number, of_layer in enumerate(params):

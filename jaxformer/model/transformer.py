@@ -219,9 +219,9 @@ class Transformer(nn.Module):
         }
         self.source_positions = self.positions(**position_fields)
         self.target_positions = self.positions(**position_fields)
-        depth = {"remat": self.remat, "scan_layers": self.scan_layers}
-        self.encoder = Encoder(spec, self.num_encoder_layers, **depth)
-        self.decoder = Decoder(spec, self.num_decoder_layers, **depth)
+        form = self.remat, self.scan_layers
+        self.encoder = Encoder(spec, self.num_encoder_layers, *form)
+        self.decoder = Decoder(spec, self.num_decoder_layers, *form)
 
     def __call__(
         self, source_BS: jax.Array, target_input_BT: jax.Array, dropout: Dropout | None = None

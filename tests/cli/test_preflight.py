@@ -1,0 +1,207 @@
+"""`jaxformer preflight`: figures of this host's devices, of slices that are not here, a verdict."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxformer.model import forward_flops
+from jaxformer.run import machine
+from tests.cli.conftest import TINY
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CONFIGS = ROOT / "configs"
+# No corpus is named: none is read.
+ASKED = ["preflight", f"--config={CONFIGS / 'plain_text.py'}", *TINY, "--config.decode.num_beams=2"]
+
+
+@pytest.fixture(scope="module")
+def report(jaxformer):
+    """Returns the figures of the tiny model on this host."""
+    result = jaxformer(*ASKED, "--json", "--config.train.num_steps=50")
+    assert result.code == 0, result.err
+    assert "Compiling the training step for 2 x (160 + 160)" in result.err
+    return json.loads(result.out)
+
+
+def flops_of(report):
+    """Returns the closed form's operations of a training step of the dearest shape."""
+    shape, model = report["train"][0]["shape"], report["config"]["model"]
+    names = ("d_model", "d_ff", "num_heads", "num_encoder_layers", "num_decoder_layers")
+    width = model["d_model"] // model["num_heads"]
+    multiple = model["vocab_multiple"]
+    vocab_size = -(-report["config"]["data"]["vocab_size"] // multiple) * multiple
+    return (
+        3
+        * shape["rows"]
+        * forward_flops(
+            **{name: model[name] for name in names},
+            vocab_size=vocab_size,
+            d_k=model["d_k"] or width,
+            d_v=model["d_v"] or width,
+            source_length=shape["source"],
+            target_length=shape["target"],
+        )
+    )
+
+
+def test_the_step_is_that_of_the_closed_form(report):
+    (step,) = report["train"]
+    assert step["shape"] == {"rows": 2, "source": 160, "target": 160}
+    assert step["planned_rows"] == 2
+    devices = report["machine"]["devices"]
+    assert step["flops"] * devices == pytest.approx(flops_of(report), rel=0.05)
+    assert step["bytes"] > step["memory"]["total"]
+    assert step["bound"] is None
+    assert report["run"] is None
+
+
+def test_memory_is_told_apart(report):
+    (step,) = report["train"]
+    memory = dict(step["memory"])
+    # Rows that fill up the vocabulary of 291 to a multiple of 7.
+    stored = report["parameters"] + 3 * 16
+    assert memory["parameters"] == 4 * stored
+    # Adam's two moments, and a counter.
+    assert memory["optimizer"] == 8 * stored + 4
+    assert memory["temporaries"] > 4 * stored
+    total = memory.pop("total")
+    assert total == sum(memory.values())
+    assert report["search"]["memory"]["parameters"] == 4 * stored
+    assert report["verdict"] == {"fits": True, "advice": []}
+
+
+def test_the_search_has_a_position(report):
+    search = report["search"]
+    assert search["shape"] == {"rows": 32, "source": 128}
+    assert search["positions"] == 128 + 50
+    position = search["position"]
+    assert 0 < position["flops"] < search["flops"]
+
+
+def test_every_shape_can_be_asked_for(jaxformer):
+    result = jaxformer(*ASKED, "--all_shapes")
+    assert result.code == 0
+    for shape in ("2 x (160 + 160)", "4 x (80 + 80)", "13 x (24 + 24)"):
+        assert f"train step   {shape}, rows x source + target slots" in result.out
+    assert result.out.startswith(f"{CONFIGS / 'plain_text.py'} on here: 1 x cpu, mesh data 1, ")
+    assert "peaks        none are known of this device: times are left out" in result.out
+    assert result.out.endswith("verdict      fits\n")
+
+
+def test_what_does_not_fit_ends_with_code_1(jaxformer, monkeypatch):
+    small = dataclasses.replace(machine.here(), memory=400_000)
+    monkeypatch.setattr("jaxformer.cli.examine.here", lambda: small)
+    result = jaxformer(*ASKED)
+    assert result.code == 1
+    verdict = result.out.split("verdict")[1]
+    assert "DOES NOT FIT" in verdict
+    assert "--config.model.remat=dots" in verdict
+    assert "--config.decode.batch_tokens=2048" in verdict
+
+
+MISTAKES = {
+    "no config": ([], "A config is needed: --config=configs/quickstart.py, for instance."),
+    "no slice": (
+        [*ASKED[1:], "--topology=v5e"],
+        "'v5e' is not the name of a slice. Write a kind of v4, v5e, v5p, v6e and how many chips "
+        "stand along each axis: v5e:4x4, v5p:2x2x4.",
+    ),
+    "a mesh that does not come out": (
+        [*ASKED[1:], "--config.parallel.data=3"],
+        "parallel.data=3, parallel.fsdp=1, parallel.tensor=1 needs 3 devices, and there are 1. Set "
+        "them so that their product is the number of devices, one of them to -1 for what the "
+        "others leave.",
+    ),
+    "a budget that is too small": (
+        [*ASKED[1:], "--config.train.accumulate=5"],
+        "A budget of 320 source tokens does not hold 5 times the longest sentence, 400 tokens. "
+        "Raise data.source_tokens to at least 400, or lower data.max_length.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes(jaxformer, name):
+    arguments, message = MISTAKES[name]
+    result = jaxformer("preflight", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == f"jaxformer: {message}\n"
+
+
+def test_help_and_mistakes_import_nothing_that_is_slow():
+    script = (
+        "import sys; from jaxformer.cli.main import main; "
+        "codes = [main(['preflight', '--help']), main(['preflight'])]; "
+        "slow = {'jax', 'numpy', 'flax'} & set(sys.modules); "
+        "sys.exit(repr((codes, slow)) if slow or codes != [0, 2] else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def on_slice(jaxformer, topology, *arguments):
+    """Returns the figures of a slice, from a process that has no device of its own."""
+    result = jaxformer("preflight", *arguments, f"--topology={topology}", "--json")
+    assert result.code == 0, result.err
+    return json.loads(result.out)
+
+
+@pytest.mark.needs("tpu-compiler")
+def test_a_small_model_on_a_slice(jaxformer):
+    found = on_slice(jaxformer, "v5e:2x2", *ASKED[1:])
+    assert found["mesh"] == {"data": 4, "fsdp": 1, "tensor": 1}
+    (step,) = found["train"]
+    # Two rows of the plan, and two to fill up the devices.
+    assert (step["planned_rows"], step["shape"]["rows"]) == (2, 4)
+    assert 4 * step["flops"] == pytest.approx(flops_of(found), rel=0.05)
+    kinds = {each["kind"]: each for each in step["collectives"]}
+    # Gradients are added up over all devices, all of them at least once.
+    assert kinds["all-reduce"]["devices"] == 4
+    assert kinds["all-reduce"]["bytes"] >= step["memory"]["parameters"]
+    bound = step["bound"]
+    assert bound["seconds"] == max(bound[name] for name in ("products", "memory", "exchange"))
+    hours = found["run"]["num_steps"] * bound["seconds"] / 3600
+    assert found["run"]["hours"] == pytest.approx(hours)
+    assert found["run"]["usual_hours"] == pytest.approx(hours / 0.4)
+
+
+SLICES = {"v5e:2x2": 4, "v5e:4x4": 16, "v5p:2x2x4": 16, "v6e:16x16": 256}
+
+
+@pytest.mark.slow
+@pytest.mark.needs("tpu-compiler")
+@pytest.mark.parametrize("size", ["base", "big"])
+def test_the_papers_models_on_slices(jaxformer, size):
+    temporaries = {}
+    for topology, chips in SLICES.items():
+        spec = f"--config={CONFIGS / 'wmt14_en_de.py'}:{size}"
+        found = on_slice(jaxformer, topology, spec)
+        assert found["machine"]["chips"] == chips
+        (step,) = found["train"]
+        devices = found["machine"]["devices"]
+        assert devices * step["flops"] == pytest.approx(flops_of(found), rel=0.05)
+        assert found["verdict"]["fits"]
+        temporaries[topology] = step["memory"]["temporaries"]
+    assert temporaries["v5e:2x2"] > temporaries["v5e:4x4"] > temporaries["v6e:16x16"]
+
+
+@pytest.mark.slow
+@pytest.mark.needs("tpu-compiler")
+def test_state_and_activations_shrink_as_the_mesh_grows(jaxformer):
+    spec = f"--config={CONFIGS / 'wmt14_en_de.py'}:base"
+    spread = ["--config.parallel.data=1", "--config.parallel.fsdp=-1"]
+    few, many = (
+        on_slice(jaxformer, topology, spec, *spread, "--config.model.vocab_multiple=16")
+        for topology in ("v5e:2x2", "v5e:4x4")
+    )
+    for part in ("parameters", "optimizer", "temporaries", "total"):
+        assert many["train"][0]["memory"][part] < few["train"][0]["memory"][part]
+    # Norms and biases alone are copies.
+    share = many["train"][0]["memory"]["parameters"] / few["train"][0]["memory"]["parameters"]
+    assert 0.25 < share < 0.26
