@@ -92,7 +92,8 @@ def init_state(
     """Returns the state before the first step, a function of the seed (which may be traced)."""
     init_key, key = jax.random.split(jax.random.key(seed))
     token_BT = jnp.ones((1, 2), jnp.int32)
-    params = model.init(init_key, token_BT, token_BT)["params"]
+    # One row is not spread over devices.
+    params = model.clone(layout=ALONE).init(init_key, token_BT, token_BT)["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,

@@ -56,9 +56,9 @@ def plain_or_adam():
 OPTIMIZER = plain_or_adam()
 
 
-def first_state(is_adam=False):
+def first_state(is_adam=False, model=MODEL):
     hyper = Hyper.create(dropout_rate=0.3, learning_rate=0.3, warmup_steps=5)
-    state = init_state(MODEL, OPTIMIZER, hyper, seed=0)
+    state = init_state(model, OPTIMIZER, hyper, seed=0)
     return state.replace(opt_state=(jnp.asarray(is_adam), state.opt_state[1]))
 
 

@@ -65,9 +65,10 @@ def train_on_mesh(sizes):
     """Returns kind of optimiser -> (state, losses)."""
     mesh = make_mesh(*sizes)
     shardings = state_shardings(SHAPES, mesh)
-    step = jit_step(step_of(MODEL.clone(layout=make_layout(mesh))), shardings, mesh)
+    model = MODEL.clone(layout=make_layout(mesh))
+    step = jit_step(step_of(model), shardings, mesh)
     batches = [place_batch(batch_of(number, 16), mesh) for number in range(STEPS)]
-    make_placed = jax.jit(first_state, out_shardings=shardings)
+    make_placed = jax.jit(lambda is_adam: first_state(is_adam, model), out_shardings=shardings)
     found = {kind: train(step, make_placed(kind == "adam"), batches) for kind in TOLERANCE}
     assert jax.tree.map(lambda leaf: leaf.sharding, found["adam"][0]) == shardings
     return found
