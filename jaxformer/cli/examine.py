@@ -82,10 +82,8 @@ def examine_training(
     """
     data, accumulate = config["data"], config["train"]["accumulate"]
     with mistakes():
-        model = build.make_model(config, data["vocab_size"])
-        # Parameters are made of a single row, which a layout does not spread.
-        _, make_state = make_pure(config, model)
-        train_step, _ = make_pure(config, model.clone(layout=make_layout(mesh)))
+        model = build.make_model(config, data["vocab_size"]).clone(layout=make_layout(mesh))
+        train_step, make_state = make_pure(config, model)
         state = jax.eval_shape(make_state, np.int64(0), Hyper.create())
         shardings = state_shardings(state, mesh)
         shapes = possible_shapes(

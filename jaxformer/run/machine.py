@@ -71,8 +71,10 @@ def tpu_slice(name: str) -> Machine:
         )
     from jax.experimental import topologies
 
-    # Or the compiler would ask the network which slice it is on.
+    # It is to compile and no more: neither to ask the network which slice it is on, nor to keep
+    # other processes from compiling.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     try:
         topology = topologies.get_topology_desc(platform="tpu", topology_name=name)
     except jax.errors.JaxRuntimeError as error:

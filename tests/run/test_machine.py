@@ -52,6 +52,13 @@ def test_a_slice_has_its_chips_and_their_memory():
 
 
 @pytest.mark.needs("tpu-compiler")
+def test_devices_may_share_a_chip():
+    machine = tpu_slice("v4:2x2x1")
+    assert (len(machine.devices), machine.chips, machine.share) == (8, 4, 0.5)
+    assert machine.memory == 16 * 2**30
+
+
+@pytest.mark.needs("tpu-compiler")
 def test_a_slice_that_cannot_be_is_named():
     with pytest.raises(ValueError, match="TPU's compiler knows no slice 'v5e:3x5'"):
         tpu_slice("v5e:3x5")
