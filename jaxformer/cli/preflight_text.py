@@ -6,6 +6,7 @@ from typing import Any
 Report = Mapping[str, Any]
 
 _GIB = 2**30
+_PREFIXES = {"T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3, "": 1.0, "m": 1e-3, "u": 1e-6}
 
 
 def describe(report: Report) -> str:
@@ -105,7 +106,7 @@ def _whole_run(run: Report | None) -> Iterator[str]:
 
 def _amount(value: float, unit: str) -> str:
     """Returns three digits with a prefix: 23.6 MFLOP, 1.25 ms."""
-    for prefix, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0), ("m", 1e-3)):
+    for prefix, size in _PREFIXES.items():
         if value >= size:
             return f"{value / size:.3g} {prefix}{unit}"
-    return f"{value * 1e6:.3g} u{unit}" if value else f"0 {unit}"
+    return f"{value / 1e-9:.3g} n{unit}"

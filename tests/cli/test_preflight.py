@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,15 @@ import pytest
 
 from jaxformer.model import forward_flops
 from jaxformer.run import machine
+from jaxformer.run.chips import CHIPS
+from jaxformer.run.hlo import parse
+from jaxformer.run.hlo_cost import cost_of
+from jaxformer.run.preflight import Compiled, DoesNotFit
 from tests.cli.conftest import TINY
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONFIGS = ROOT / "configs"
+HLO = ROOT / "tests" / "run" / "small.hlo.txt"
 # No corpus is named: none is read.
 ASKED = ["preflight", f"--config={CONFIGS / 'plain_text.py'}", *TINY, "--config.decode.num_beams=2"]
 
@@ -82,25 +88,82 @@ def test_the_search_has_a_position(report):
     assert 0 < position["flops"] < search["flops"]
 
 
+@pytest.fixture
+def without_compiling(monkeypatch):
+    """Puts a stored program in the place of every compiled one, and a known chip under it.
+
+    Returns: a function that sets the memory of a device.
+    """
+    cost = cost_of(parse(HLO.read_text(encoding="utf-8")))
+    compiled = Compiled(
+        seconds=3.0, arguments=200_000, results=0, temporaries=600_000, program=1000, cost=cost
+    )
+    (v5e,) = (chip for chip in CHIPS if chip.name == "v5e")
+
+    def set_memory(memory):
+        known = dataclasses.replace(machine.here(), chip=v5e, memory=memory)
+        monkeypatch.setattr("jaxformer.cli.examine.here", lambda: known)
+
+    monkeypatch.setattr("jaxformer.cli.examine.compile_for", lambda *_: compiled)
+    set_memory(1_000_000)
+    return set_memory
+
+
+@pytest.mark.usefixtures("without_compiling")
 def test_every_shape_can_be_asked_for(jaxformer):
     result = jaxformer(*ASKED, "--all_shapes")
     assert result.code == 0
-    for shape in ("2 x (160 + 160)", "4 x (80 + 80)", "13 x (24 + 24)"):
-        assert f"train step   {shape}, rows x source + target slots" in result.out
-    assert result.out.startswith(f"{CONFIGS / 'plain_text.py'} on here: 1 x cpu, mesh data 1, ")
-    assert "peaks        none are known of this device: times are left out" in result.out
-    assert result.out.endswith("verdict      fits\n")
+    shapes = re.findall(r"^train step   (.*), rows x source", result.out, re.M)
+    assert shapes[0] == "2 x (160 + 160)"
+    assert set(shapes) == {
+        "2 x (160 + 160)", "2 x (120 + 120)", "3 x (96 + 96)", "4 x (80 + 80)", "5 x (56 + 56)",
+        "6 x (48 + 48)", "8 x (40 + 40)", "10 x (32 + 32)", "13 x (24 + 24)",
+    }  # fmt: skip
 
 
-def test_what_does_not_fit_ends_with_code_1(jaxformer, monkeypatch):
-    small = dataclasses.replace(machine.here(), memory=400_000)
-    monkeypatch.setattr("jaxformer.cli.examine.here", lambda: small)
+@pytest.mark.usefixtures("without_compiling")
+def test_the_text_says_what_the_figures_say(jaxformer):
+    result = jaxformer(*ASKED)
+    assert result.code == 0
+    for line in (
+        f"{CONFIGS / 'plain_text.py'} on here: 1 x cpu, mesh data 1, fsdp 1, tensor 1",
+        "peaks        a chip: 197 TFLOP/s, memory 819 GB/s, links 200 GB/s each way "
+        "(cloud.google.com/tpu/docs/v5e)",
+        "  exchange   all-reduce x 5 among 4: 2.56 kB, at least 3.84 kB sent",
+        "  work       9.2 kFLOP, 20.3 kB a device",
+        # 6,144 bytes by 200 GB/s; the products and the memory take less.
+        "  time       at least 30.7 ns, bound by exchange (products 0.0467 ns, memory 24.8 ns, "
+        "exchange 30.7 ns)",
+        "speed        at most 10,416,666,667 target tokens a second; 4,166,666,667 at 40% of that",
+        "verdict      fits",
+    ):
+        assert line in result.out.splitlines()
+
+
+def test_what_does_not_fit_ends_with_code_1(jaxformer, without_compiling):
+    without_compiling(700_000)
     result = jaxformer(*ASKED)
     assert result.code == 1
-    verdict = result.out.split("verdict")[1]
-    assert "DOES NOT FIT" in verdict
-    assert "--config.model.remat=dots" in verdict
-    assert "--config.decode.batch_tokens=2048" in verdict
+    verdict = result.out.split("verdict")[1].splitlines()
+    assert verdict[0].endswith("DOES NOT FIT")
+    assert verdict[1].endswith("--config.model.remat=dots.")
+    assert verdict[-1].endswith("--config.decode.batch_tokens=2048.")
+
+
+def test_where_the_compiler_gives_up_its_need_is_told(jaxformer, without_compiling, monkeypatch):
+    del without_compiling
+
+    def give_up(*_):
+        raise DoesNotFit(int(3.5 * 2**30))
+
+    monkeypatch.setattr("jaxformer.cli.examine.compile_for", give_up)
+    result = jaxformer(*ASKED, "--json")
+    assert result.code == 1
+    found = json.loads(result.out)
+    assert found["verdict"]["fits"] is False
+    assert found["train"][0]["memory"]["total"] == 3.5 * 2**30
+    assert found["run"] is None
+    assert "memory     3.500 GiB a device: parameters 0.000" in jaxformer(*ASKED).out
 
 
 MISTAKES = {
