@@ -11,7 +11,7 @@ export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup quickstart test test-all test-torch bench lint types format constraints clean
+.PHONY: help setup quickstart test test-all test-torch test-tpu bench lint types format constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,10 @@ test-torch: ## run the tests against PyTorch, in .venv-torch
 	@tools/venv.sh "$(PYTHON)" .venv-torch dev,quickstart,torch
 	.venv-torch/bin/python -m pytest --needs=torch $(PYTEST)
 
+test-tpu: ## compile for slices of TPUs without having one, in .venv-tpu
+	@tools/venv.sh "$(PYTHON)" .venv-tpu dev,quickstart,tpu
+	.venv-tpu/bin/python -m pytest --needs=tpu-compiler $(PYTEST)
+
 bench: setup ## compare speed with PyTorch and CTranslate2 (an hour; BENCH_QUICK=1: ten minutes)
 	@tools/venv.sh "$(PYTHON)" .venv-peers peers
 	@mkdir -p runs
@@ -58,5 +62,5 @@ constraints: ## pin the newest versions that pyproject.toml allows, for this PYT
 	$(PYTHON) tools/constraints.py
 
 clean: ## remove environments and caches; runs and constraints stay
-	rm -rf .venv .venv-peers .venv-torch .cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-peers .venv-torch .venv-tpu .cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

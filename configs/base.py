@@ -58,6 +58,12 @@ def get_config(arg: str = "") -> ConfigDict:
     # Of the operands of products with parameters, where it is to be shorter: bfloat16 is faster on
     # CPUs that have units for it (AMX, AVX-512 BF16). Empty: as dtype.
     model.product_dtype = ""
+    # What the backward pass computes again, layer by layer, for less memory: "none"; "dots", all
+    # but the projections; "full", whole layers (docs/memory.md). The result is the same.
+    model.remat = "none"
+    # Whether a loop runs the layers of a stack: compiles faster, runs slower; the same result, and
+    # the same checkpoints.
+    model.scan_layers = False
 
     optimizer = config.optimizer = ConfigDict()
     # "package.module:name" of (step, *, d_model, warmup_steps, num_steps) -> rate (5.3, Eq. 3).

@@ -63,7 +63,7 @@ NEEDS = {
     "root": _missing_root,
     "browser": _missing_browser,
     "torch": lambda: _missing_module("torch", "`make test-torch` installs it and runs these"),
-    "tpu-compiler": lambda: _missing_module("libtpu", "`pip install libtpu` brings it"),
+    "tpu-compiler": lambda: _missing_module("libtpu", "`make test-tpu` installs it and runs these"),
 }
 
 

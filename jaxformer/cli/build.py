@@ -94,6 +94,8 @@ def make_model(config: Config, vocab_size: int) -> Transformer:
         norm_epsilon=model["norm_epsilon"],
         dtype=jnp.dtype(model["dtype"]),
         product_dtype=jnp.dtype(model["product_dtype"]) if model["product_dtype"] else None,
+        remat=model["remat"],
+        scan_layers=model["scan_layers"],
         **widths,
         **parts,
     )

@@ -67,6 +67,8 @@ KINDS = {
     "model.vocab_multiple": SIZE,
     "model.dtype": _one_of("float32", "bfloat16"),
     "model.product_dtype": _one_of("", "float32", "bfloat16"),
+    "model.remat": _one_of("none", "full", "dots"),
+    "model.scan_layers": SWITCH,
     "optimizer.schedule": DOTTED,
     "optimizer.learning_rate": POSITIVE,
     "optimizer.warmup_steps": SIZE,
@@ -113,7 +115,7 @@ KINDS = {
 
 # What a config.json lacks that is older than these settings, with the values of what it did.
 _LATER = {
-    "model": {"product_dtype": ""},
+    "model": {"product_dtype": "", "remat": "none", "scan_layers": False},
     "parallel": {"data": -1, "fsdp": 1, "tensor": 1},
 }
 

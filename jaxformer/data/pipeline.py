@@ -149,6 +149,16 @@ class SourceBatch(NamedTuple):
     indices: np.ndarray
 
 
+def source_shape(length: int, tokens: int, rows_multiple: int = 1) -> tuple[int, int]:
+    """Returns (rows, width) of the batches in which sentences of a length are decoded.
+
+    Args:
+      tokens, rows_multiple: as for `source_batches`.
+    """
+    width = max(_NARROWEST, 2 ** (length - 1).bit_length() if length > 1 else 1)
+    return -(-max(1, tokens // width) // rows_multiple) * rows_multiple, width
+
+
 def source_batches(
     sources: Sentences | Sequence[np.ndarray], tokens: int, rows_multiple: int = 1
 ) -> Iterator[SourceBatch]:
@@ -162,11 +172,11 @@ def source_batches(
       rows_multiple: rows of every batch are a multiple of it, for devices to share.
     """
     lengths = np.array([len(sources[index]) for index in range(len(sources))], np.int64)
-    widths = np.maximum(_NARROWEST, 2 ** np.ceil(np.log2(np.maximum(lengths, 1))).astype(np.int64))
-    for width in np.unique(widths)[::-1].tolist():
+    shapes = [source_shape(length, tokens, rows_multiple) for length in lengths.tolist()]
+    widths = np.array([width for _, width in shapes], np.int64)
+    for rows, width in sorted(set(shapes), key=lambda shape: -shape[1]):
         indices = np.flatnonzero(widths == width)
         indices = indices[np.argsort(-lengths[indices], kind="stable")]
-        rows = -(-max(1, tokens // width) // rows_multiple) * rows_multiple
         for start in range(0, len(indices), rows):
             some = indices[start : start + rows]
             source_BS = np.full((rows, width), PAD, np.int32)

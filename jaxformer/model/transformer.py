@@ -17,6 +17,7 @@ from jaxformer.model.layout import ALONE, Layout
 from jaxformer.model.masks import Mask, Positions
 from jaxformer.model.positions import Sinusoidal
 from jaxformer.model.residual import Residual, post_norm
+from jaxformer.model.stack import REMAT, run_layers
 from jaxformer.model.tokens import BOS, EOS, PAD
 
 __all__ = ["Cache", "Transformer", "attention_weights", "reorder", "shift_right"]
@@ -27,6 +28,8 @@ class Encoder(nn.Module):
 
     spec: LayerSpec
     num_layers: int
+    remat: str = "none"
+    scan_layers: bool = False
 
     def setup(self) -> None:
         """Makes the layers, and the last norm where the residual asks for one."""
@@ -38,8 +41,15 @@ class Encoder(nn.Module):
         self, x_BSD: jax.Array, mask: Mask, positions: Positions, dropout: Dropout | None
     ) -> jax.Array:
         """Returns memory_BSD."""
-        for number, layer in enumerate(self.layer):
-            x_BSD = layer(x_BSD, mask, positions, fold(dropout, number))
+        x_BSD = run_layers(
+            self.layer,
+            x_BSD,
+            mask,
+            positions,
+            dropout=dropout,
+            remat=self.remat,
+            scan=self.scan_layers,
+        )
         return self.norm(x_BSD) if self.spec.residual.final_norm else x_BSD
 
 
@@ -48,6 +58,8 @@ class Decoder(nn.Module):
 
     spec: LayerSpec
     num_layers: int
+    remat: str = "none"
+    scan_layers: bool = False
 
     def setup(self) -> None:
         """Makes the layers, and the last norm where the residual asks for one."""
@@ -66,16 +78,18 @@ class Decoder(nn.Module):
         dropout: Dropout | None,
     ) -> jax.Array:
         """Returns hidden_BTD for whole targets."""
-        for number, layer in enumerate(self.layer):
-            x_BTD = layer(
-                x_BTD,
-                memory_BSD,
-                mask,
-                cross_mask,
-                positions,
-                cross_positions,
-                fold(dropout, number),
-            )
+        x_BTD = run_layers(
+            self.layer,
+            x_BTD,
+            memory_BSD,
+            mask,
+            cross_mask,
+            positions,
+            cross_positions,
+            dropout=dropout,
+            remat=self.remat,
+            scan=self.scan_layers,
+        )
         return self.norm(x_BTD) if self.spec.residual.final_norm else x_BTD
 
     def start(
@@ -142,6 +156,9 @@ class Transformer(nn.Module):
         and logits are float32.
       product_dtype: of the operands of matrix products with parameters, where it is to be shorter
         than `dtype` (see `jaxformer.model.products`); None for `dtype`.
+      remat: what the backward pass computes again, layer by layer, for less memory: "none", "full"
+        or "dots" (see `stack.REMAT`).
+      scan_layers: whether a loop runs the layers of a stack, for a program that compiles faster.
       layout: where arrays lie on several devices; see jaxformer.sharding.
     """
 
@@ -163,18 +180,24 @@ class Transformer(nn.Module):
     norm_epsilon: float = 1e-6
     dtype: Any = jnp.float32
     product_dtype: Any = None
+    remat: str = "none"
+    scan_layers: bool = False
     layout: Layout = ALONE
 
     def setup(self) -> None:
         """Makes embedding, positions, encoder and decoder.
 
-        Raises: ValueError if a size is below 1.
+        Raises: ValueError if a size is below 1, or `remat` has no such name.
         """
         for name in ("vocab_size", "d_model", "d_ff", "num_heads", "d_k", "d_v", "vocab_multiple"):
             if getattr(self, name) < 1:
                 raise ValueError(
                     f"{name}={getattr(self, name)} is not a size. Set it to 1 or more."
                 )
+        if self.remat not in REMAT:
+            raise ValueError(
+                f"remat={self.remat!r} is unknown. Set it to one of {', '.join(REMAT)}."
+            )
         spec = LayerSpec(
             d_model=self.d_model,
             d_ff=self.d_ff,
@@ -205,8 +228,9 @@ class Transformer(nn.Module):
         }
         self.source_positions = self.positions(**position_fields)
         self.target_positions = self.positions(**position_fields)
-        self.encoder = Encoder(spec, self.num_encoder_layers)
-        self.decoder = Decoder(spec, self.num_decoder_layers)
+        form = self.remat, self.scan_layers
+        self.encoder = Encoder(spec, self.num_encoder_layers, *form)
+        self.decoder = Decoder(spec, self.num_decoder_layers, *form)
 
     def __call__(
         self, source_BS: jax.Array, target_input_BT: jax.Array, dropout: Dropout | None = None
