@@ -65,7 +65,7 @@ def main() -> None:
 def make_model(size: Size, dtype: str, product_dtype: str | None) -> Transformer:
     """Returns the model of a size."""
     # Named only where it is asked for: commits that the regression script compares may lack it.
-    products = {"product_dtype": jnp.dtype(product_dtype)} if product_dtype else {}
+    products: dict[str, Any] = {"product_dtype": jnp.dtype(product_dtype)} if product_dtype else {}
     return Transformer(
         vocab_size=size.vocab_size,
         d_model=size.d_model,
