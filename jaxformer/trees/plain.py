@@ -1,0 +1,47 @@
+"""A treebank's tree without what parsers are not asked for: functions, traces and empty nodes."""
+
+import re
+
+from jaxformer.trees.bracketed import Leaf, Tree, walk
+
+EMPTY = "-NONE-"
+# The bracket round a whole sentence, by its names in different treebanks.
+ROOTS = ("", "TOP", "ROOT", "S1")
+# In place of such a bracket that cannot go.
+TOP = "TOP"
+
+
+def plain(tree: Tree) -> Tree | None:
+    """Returns the tree with bare categories and words only; None if it holds no word.
+
+    Words tagged -NONE- (traces and other empty nodes) go, and with them the phrases that held
+    nothing else. A phrase's label ends before its first - or =, so that NP-SBJ-1 and NP=2 are NP;
+    tags of words stay as they are. The bracket round the whole sentence goes if there is a single
+    phrase in it, and is TOP otherwise.
+    """
+    stack: list[tuple[str, list[Tree | Leaf]]] = [("", [])]
+    for node, is_end in walk(tree):
+        if isinstance(node, Leaf):
+            if node.tag != EMPTY:
+                stack[-1][1].append(node)
+        elif not is_end:
+            stack.append((_category(node.label), []))
+        else:
+            label, children = stack.pop()
+            if children:
+                stack[-1][1].append(Tree(label, tuple(children)))
+    phrases = [node for node in stack[0][1] if isinstance(node, Tree)]
+    if not phrases:
+        return None
+    (root,) = phrases
+    if root.label not in ROOTS:
+        return root
+    only = root.children[0]
+    if len(root.children) == 1 and isinstance(only, Tree):
+        return only
+    return Tree(TOP, root.children)
+
+
+def _category(label: str) -> str:
+    # A label that begins with one of them is all there is.
+    return re.split(r"(?<=.)[-=]", label, maxsplit=1)[0]
