@@ -80,14 +80,7 @@ class BracketVocabulary(Tokenizer):
 
     def starts_word(self, ids: Sequence[int] | np.ndarray) -> list[bool]:
         """Whether each piece begins with a space; symbols count as words."""
-        return [
-            id >= self._first or starts
-            for id, starts in zip(
-                ids,
-                self._words.starts_word([min(int(id), self._first - 1) for id in ids]),
-                strict=True,
-            )
-        ]
+        return [id >= self._first or self._words.starts_word([int(id)])[0] for id in ids]
 
 
 def train_bracket_vocabulary(

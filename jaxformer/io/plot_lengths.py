@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jaxformer.io.plot import drawable, picture
 
@@ -12,7 +13,7 @@ _BARS, _GRID = "#dddddd", "#eeeeee"
 
 
 def plot_by_length(
-    scores: Mapping[str, Sequence[float | None]],
+    scores: Mapping[str, Sequence[float]],
     lengths: Sequence[str],
     sentences: Sequence[int],
     path: str | os.PathLike[str],
@@ -21,7 +22,7 @@ def plot_by_length(
     """Draws a curve a kind of score over classes of length, and the number of sentences below.
 
     Args:
-      scores: name -> a score for each class, 0 to 100; None where there is none.
+      scores: name -> a score for each class, 0 to 100.
       lengths: names of the classes, such as "11-20".
       sentences: how many there are in each.
       path: of the PNG, in a folder that exists.
@@ -39,24 +40,15 @@ def plot_by_length(
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         places = range(len(lengths))
         for number, (name, values) in enumerate(scores.items()):
-            heights = [float("nan") if value is None else value for value in values]
+            style: dict[str, Any] = {"marker": "o", "markersize": 4}
             colour = _COLOURS[number % len(_COLOURS)]
-            above.plot(
-                places, heights, marker="o", markersize=4, color=colour, label=drawable(name)
-            )
+            above.plot(places, values, color=colour, label=drawable(name), **style)
         above.set_ylim(0, 100)
         above.set_ylabel(drawable(label))
         above.legend(frameon=False, fontsize=9)
         below.bar(places, sentences, color=_BARS)
         for place, count in zip(places, sentences, strict=True):
-            below.annotate(
-                f"{count:,}",
-                (place, count),
-                ha="center",
-                va="bottom",
-                fontsize=8,
-                annotation_clip=False,
-            )
+            below.text(place, count, f"{count:,}", ha="center", va="bottom", fontsize=8)
         below.set_ylabel("sentences", fontsize=9)
         below.set_ylim(0, 1.35 * max(1, *sentences))
         below.set_yticks([])

@@ -16,8 +16,8 @@ def plain(tree: Tree) -> Tree | None:
 
     Words tagged -NONE- (traces and other empty nodes) go, and with them the phrases that held
     nothing else. A phrase's label ends before its first - or =, so that NP-SBJ-1 and NP=2 are NP;
-    tags of words stay as they are. The bracket round the whole sentence goes if there is a single
-    phrase in it, and is TOP otherwise.
+    tags of words stay as they are. The bracket round the whole sentence goes if a single phrase is
+    in it, and is TOP otherwise.
     """
     stack: list[tuple[str, list[Tree | Leaf]]] = [("", [])]
     for node, is_end in walk(tree):
@@ -34,12 +34,12 @@ def plain(tree: Tree) -> Tree | None:
     if not phrases:
         return None
     (root,) = phrases
-    if root.label not in ROOTS:
-        return root
-    only = root.children[0]
-    if len(root.children) == 1 and isinstance(only, Tree):
-        return only
-    return Tree(TOP, root.children)
+    while root.label in ROOTS:
+        only = root.children[0]
+        if len(root.children) > 1 or isinstance(only, Leaf):
+            return Tree(TOP, root.children)
+        root = only
+    return root
 
 
 def _category(label: str) -> str:
