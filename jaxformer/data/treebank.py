@@ -5,7 +5,7 @@ files that docs/parsing.md says how to make; or any files of bracketed trees tha
 The prepared data is named by a hash of the files' contents.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ CRAFT = {"train": "craft-train.ptb.gz", "valid": "craft-dev.ptb.gz", "test": "cr
 
 @dataclass
 class TreebankConfig(tfds.core.BuilderConfig):
-    """The file of every split; `name` is a hash of their contents."""
+    """The file of every split, and the `joiner` of `read_trees`; `name` is a hash of the files."""
 
     files: dict[str, File] = field(default_factory=dict, repr=False)
+    joiner: str | None = None
 
 
 class Treebank(tfds.core.GeneratorBasedBuilder):
@@ -43,11 +44,14 @@ class Treebank(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict]]]:
-        files = self.builder_config.files
-        return {split: self._generate_examples(files[split]) for split in files}
+        config = self.builder_config
+        return {
+            split: self._generate_examples(read_plain(file, config.joiner))
+            for split, file in config.files.items()
+        }
 
-    def _generate_examples(self, file: File) -> Iterator[tuple[int, dict]]:
-        for number, tree in enumerate(read_plain(file)):
+    def _generate_examples(self, trees: Iterable[Tree]) -> Iterator[tuple[int, dict]]:
+        for number, tree in enumerate(trees):
             words, brackets = as_pair(tree)
             yield number, {"words": words, "brackets": brackets}
 
@@ -81,16 +85,23 @@ def prepare(
     )
     files = {split: File(path, path.read_bytes()) for split, path in paths.items()}
     key = content_key({split: [file] for split, file in files.items()})
-    builder = prepare_builder(Treebank, data_dir, config=TreebankConfig(name=key, files=files))
+    config = TreebankConfig(name=key, files=files)
+    if not named:
+        # Five of CRAFT's words are written with a space in them: (NN Xpd TTD).
+        config = TreebankConfig(name=f"craft-{key}", files=files, joiner="")
+    builder = prepare_builder(Treebank, data_dir, config=config)
     return Prepared(Path(builder.data_path), *COLUMNS)
 
 
-def read_plain(file: File) -> Iterator[Tree]:
+def read_plain(file: File, joiner: str | None = None) -> Iterator[Tree]:
     """Yields a file's trees in their plain form, but for those without a word.
+
+    Args:
+      joiner: as for `read_trees`.
 
     Raises: ValueError as `read_lines` and `read_trees`.
     """
-    trees = read_trees("\n".join(read_lines(*file)), str(file.path))
+    trees = read_trees("\n".join(read_lines(*file)), str(file.path), joiner=joiner)
     return (tree for tree in map(plain, trees) if tree is not None)
 
 

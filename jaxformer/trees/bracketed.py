@@ -70,13 +70,15 @@ def write_tree(tree: Tree) -> str:
     return "".join(parts)
 
 
-def read_trees(text: str, name: str = "The text") -> Iterator[Tree]:
+def read_trees(text: str, name: str = "The text", *, joiner: str | None = None) -> Iterator[Tree]:
     """Yields the trees of a bracketed text, with any white space between brackets and words.
 
     The outermost bracket of a tree may lack a label, as in the Penn Treebank; it is "" then.
 
     Args:
       name: of the text, for messages, such as the file's.
+      joiner: what to put between the parts of a word that stands there in several, as in
+        `(NN a b)`; None if that is an error.
 
     Raises: ValueError, naming the line, at what is no tree; those before it have been yielded.
     """
@@ -89,7 +91,7 @@ def read_trees(text: str, name: str = "The text") -> Iterator[Tree]:
             elif not stack:
                 raise ValueError(f"{token!r} stands outside of all brackets")
             elif token != ")":
-                stack[-1].add(token)
+                stack[-1].add(token, joiner)
             else:
                 node = stack.pop().close(is_root=not stack)
                 if stack:
@@ -123,10 +125,12 @@ class _Open:
     word: str = ""
     children: list[Tree | Leaf] = field(default_factory=list)
 
-    def add(self, token: str) -> None:
-        if self.children or self.word:
+    def add(self, token: str, joiner: str | None) -> None:
+        if self.word and not self.children and joiner is not None:
+            self.word += joiner + token
+        elif self.children or self.word:
             raise ValueError(f"the word {token!r} has no tag of its own")
-        if self.label:
+        elif self.label:
             self.word = token
         else:
             self.label = token

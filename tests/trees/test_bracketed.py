@@ -56,6 +56,16 @@ def test_white_space_is_of_no_account_and_the_root_needs_no_label():
     assert list(read_trees(text)) == [Tree("", (TREE,)), Tree("X", (Leaf("Y", "z"),))]
 
 
+def test_a_word_in_parts_may_be_joined():
+    text = "(S (NN a b  c) (NN d))"
+    joined = Tree("S", (Leaf("NN", "a+b+c"), Leaf("NN", "d")))
+    assert list(read_trees(text, joiner="+")) == [joined]
+    with pytest.raises(ValueError, match=r"the word 'b' has no tag of its own"):
+        list(read_trees(text))
+    with pytest.raises(ValueError, match=r"the word 'c' has no tag of its own"):
+        list(read_trees("(S (NN a (NN b) c))", joiner=""))
+
+
 def test_a_deep_tree_is_no_trouble():
     depth = 5000
     text = "(A " * depth + "(B c)" + ")" * depth
