@@ -43,5 +43,5 @@ def plain(tree: Tree) -> Tree | None:
 
 
 def _category(label: str) -> str:
-    # A label that begins with one of them is all there is.
-    return re.split(r"(?<=.)[-=]", label, maxsplit=1)[0]
+    # What begins with one of them, as -NONE- does, has no function.
+    return label if label.startswith(("-", "=")) else re.split(r"[-=]", label, maxsplit=1)[0]

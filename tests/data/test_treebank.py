@@ -101,6 +101,7 @@ def test_other_sides(tmp_path, sides):
 PUBLISHED = Path(os.environ.get("JAXFORMER_DATA", "/nowhere")) / "treebank"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="$JAXFORMER_DATA holds no treebank")
 def test_craft(tmp_path):
     corpus = open_corpus("treebank", data_dir=tmp_path, manual_dir=PUBLISHED, **SIDES)
