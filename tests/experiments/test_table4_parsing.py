@@ -136,8 +136,13 @@ def test_lengths_are_classes():
     ]
 
 
-def test_a_run_that_is_no_parser(table4, tmp_path):
-    code, out, err = table4(f"--workdir={tmp_path / 'no'}")
+@pytest.mark.parametrize("name", [None, "quickstart"])
+def test_a_run_that_is_no_parser(table4, tmp_path, name):
+    if name:
+        config = runpy.run_path(str(ROOT / "configs" / f"{name}.py"))["get_config"]().to_dict()
+        (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    code, out, err = table4(f"--workdir={tmp_path}")
     assert (code, out) == (2, "")
     assert err.startswith("table4_parsing: ")
     assert err.count("\n") == 1
+    assert not name or "is no parser: it was trained from 'enm' to 'en'" in err
