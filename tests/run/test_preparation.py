@@ -76,7 +76,7 @@ def test_no_pair_is_short_enough(tokenizer):
     [
         ("bpe", 290, "sentencepiece.model"),
         ("moses_bpe", 9, "moses_bpe.json"),
-        ("brackets", 275, "brackets.json"),
+        ("brackets", 279, "brackets.json"),
     ],
 )
 def test_a_vocabulary_is_the_one_that_was_saved(tmp_path, vocab_type, size, name):
