@@ -80,7 +80,8 @@ def get_config(arg: str = "") -> ConfigDict:
     optimizer.clip_norm = 0.0
 
     data = config.data = ConfigDict()
-    # bible, multi30k, plain_text, wmt14, or "package.module:Class" of a TFDS builder (5.1).
+    # bible, multi30k, plain_text, treebank, wmt14, or "package.module:Class" of a TFDS builder
+    # (5.1).
     data.corpus = "wmt14"
     # Language codes; for a TFDS builder the names of its text columns.
     data.source = "en"
@@ -89,7 +90,8 @@ def get_config(arg: str = "") -> ConfigDict:
     data.data_dir = ""
     # Folder of raw files that were fetched by hand; "": none.
     data.manual_dir = ""
-    # Line-aligned UTF-8 files, gzip or not, of the corpus plain_text; "": not there.
+    # Line-aligned UTF-8 files, gzip or not, of the corpus plain_text; "": not there. The targets
+    # alone may name files of bracketed trees for the corpus treebank; "": CRAFT's.
     data.train_source = ""
     data.train_target = ""
     data.valid_source = ""
@@ -97,10 +99,11 @@ def get_config(arg: str = "") -> ConfigDict:
     data.test_source = ""
     data.test_target = ""
     # Word pieces shared by source and target, special ones and 256 bytes included (5.1); for
-    # moses_bpe the merges that they come from.
+    # moses_bpe the merges that they come from; for brackets those of the source alone.
     data.vocab_size = 37_000
     # SentencePiece's bpe (5.1), unigram, word or char, of text as it is; or moses_bpe, merges of
-    # Moses's tokens in small letters, for comparison with published results.
+    # Moses's tokens in small letters, for comparison with published results; or brackets, bpe of
+    # the source and a token for each symbol of linear trees, for the corpus treebank.
     data.vocab_type = "bpe"
     # Tokens; training pairs with a longer side are counted, reported and left out, and longer
     # sentences are translated in pieces.

@@ -141,7 +141,7 @@ def make_hyper(config: Config) -> Hyper:
 def named_splits(config: Config) -> list[str]:
     """Returns the splits that the settings name files for; [] if the corpus has its own."""
     data = config["data"]
-    if data["corpus"] != "plain_text":
+    if data["corpus"] not in ("plain_text", "treebank"):
         return []
     return [split for split in SPLITS if data[f"{split}_source"] or data[f"{split}_target"]]
 

@@ -88,7 +88,7 @@ KINDS = {
     "data.test_source": TEXT,
     "data.test_target": TEXT,
     "data.vocab_size": VOCABULARY,
-    "data.vocab_type": _one_of("bpe", "unigram", "word", "char", "moses_bpe"),
+    "data.vocab_type": _one_of("bpe", "unigram", "word", "char", "moses_bpe", "brackets"),
     "data.max_length": SIZE,
     "data.source_tokens": SIZE,
     "data.target_tokens": SIZE,

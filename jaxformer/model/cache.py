@@ -6,6 +6,9 @@ from flax import struct
 
 from jaxformer.model.masks import Mask, Positions
 
+# In `ancestor_BMP` where no position has been decoded yet: no hypothesis stands in this place.
+NOT_DECODED = -1
+
 
 class LayerCache(struct.PyTreeNode):
     """Keys and values of one layer.
@@ -46,7 +49,7 @@ class Cache(struct.PyTreeNode):
     Attributes:
       layers: a LayerCache for every decoder layer.
       source_valid_BS: True at the source's tokens.
-      ancestor_BMP: the place of hypothesis M's ancestor at position P; -1 where not yet decoded.
+      ancestor_BMP: the place of hypothesis M's ancestor at position P; NOT_DECODED at later ones.
       length: positions decoded so far, int32 scalar.
     """
 
@@ -84,6 +87,23 @@ class Cache(struct.PyTreeNode):
             query_BT=jnp.broadcast_to(self.length, (1, beams)),
             key_BS=jnp.arange(source_length, dtype=jnp.int32)[None],
         )
+
+
+def grow(cache: Cache, max_length: int) -> Cache:
+    """Returns the cache with room for `max_length` positions, as many as it had or more."""
+    more = max_length - cache.ancestor_BMP.shape[2]
+
+    def pad(x_BPMHK: jax.Array) -> jax.Array:
+        return jnp.pad(x_BPMHK, ((0, 0), (0, more), (0, 0), (0, 0), (0, 0)))
+
+    layers = tuple(
+        layer.replace(key_BPMHK=pad(layer.key_BPMHK), value_BPMHV=pad(layer.value_BPMHV))
+        for layer in cache.layers
+    )
+    ancestor_BMP = jnp.pad(
+        cache.ancestor_BMP, ((0, 0), (0, 0), (0, more)), constant_values=NOT_DECODED
+    )
+    return cache.replace(layers=layers, ancestor_BMP=ancestor_BMP)
 
 
 def reorder(cache: Cache, beam_BM: jax.Array) -> Cache:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxformer.model import dropout as dropout_lib
 from jaxformer.model.attention import Attend, dot_product_attention
-from jaxformer.model.cache import Cache, LayerCache, reorder
+from jaxformer.model.cache import NOT_DECODED, Cache, LayerCache, grow, reorder
 from jaxformer.model.dropout import Dropout, fold
 from jaxformer.model.embedding import SharedEmbedding
 from jaxformer.model.layers import Activation, DecoderLayer, EncoderLayer, LayerSpec
@@ -20,7 +20,7 @@ from jaxformer.model.residual import Residual, post_norm
 from jaxformer.model.stack import REMAT, run_layers
 from jaxformer.model.tokens import BOS, EOS, PAD
 
-__all__ = ["Cache", "Transformer", "attention_weights", "reorder", "shift_right"]
+__all__ = ["Cache", "Transformer", "attention_weights", "grow", "reorder", "shift_right"]
 
 
 class Encoder(nn.Module):
@@ -112,7 +112,7 @@ class Decoder(nn.Module):
         return Cache(
             layers=tuple(layers),
             source_valid_BS=source_valid_BS,
-            ancestor_BMP=jnp.full((batch, num_beams, max_length), -1, jnp.int32),
+            ancestor_BMP=jnp.full((batch, num_beams, max_length), NOT_DECODED, jnp.int32),
             length=jnp.zeros((), jnp.int32),
         )
 

@@ -121,6 +121,19 @@ def test_a_corpus_needs_the_files_of_the_splits_that_are_read(config, tmp_path):
         build.make_corpus(config, ["valid"])
 
 
+def test_a_treebank_may_be_named_or_not(config, tmp_path):
+    config["data"].update(corpus="treebank", source="words", target="brackets")
+    config["data"].update(data_dir=str(tmp_path), manual_dir=str(tmp_path))
+    assert build.named_splits(config) == []
+    config["data"].update(train_target="train.ptb", test_target="test.ptb")
+    assert build.named_splits(config) == ["train", "test"]
+    (tmp_path / "test.ptb").write_text("(S (NN it))\n", encoding="utf-8")
+    corpus = build.make_corpus(config, ["test"])
+    assert list(corpus.pairs("test")) == [("it", "(S NN )S")]
+    with pytest.raises(ValueError, match="has no split 'valid'; it has train, test"):
+        build.make_corpus(config, ["valid"])
+
+
 def test_a_module_that_fails_keeps_its_error(tmp_path, monkeypatch):
     (tmp_path / "needs_more.py").write_text("import not_installed_here", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
