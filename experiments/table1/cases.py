@@ -93,6 +93,7 @@ class Program(NamedTuple):
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
+    lowered: jax.stages.Lowered
     compiled: jax.stages.Compiled
 
     def run(self) -> float:
@@ -105,16 +106,17 @@ class Program(NamedTuple):
 def prepare(case: Case) -> Program:
     """Compiles a case for random parameters and vectors."""
     function, arguments = _function(case), _arguments(case)
-    return Program(function, arguments, jax.jit(function).lower(*arguments).compile())
+    lowered = jax.jit(function).lower(*arguments)
+    return Program(function, arguments, lowered, lowered.compile())
 
 
 def facts(case: Case, program: Program) -> dict[str, Any]:
     """Returns what the program itself says: operations, bytes and products one after another."""
     if case.layer == "recurrent":
-        twice = jax.jit(_function(case, unroll=2)).lower(*program.arguments).compile()
-        operations = loop_flops(program.compiled, twice, case.length)
+        twice = jax.jit(_function(case, unroll=2)).lower(*program.arguments)
+        operations = loop_flops(program.lowered, twice, case.length)
     else:
-        operations = flops(program.compiled)
+        operations = flops(program.lowered)
     return {
         "flops": operations,
         "peak_bytes": peak_bytes(program.compiled),

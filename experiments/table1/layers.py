@@ -102,12 +102,14 @@ def recur(params: Params, x_TD: jax.Array, *, unroll: int = 1) -> jax.Array:
 def convolve(params: Params, x_TD: jax.Array, *, dilation: int) -> jax.Array:
     """A convolution over the row: a product for each of the k positions that its kernel covers.
 
+    These are a position's own and those before it, as in a decoder. Dilated kernels that look to
+    both sides would have to go beyond the row's ends on their way between them.
+
     Args:
-      dilation: how far these are apart; 1 in a stack of contiguous kernels.
+      dilation: how far they are apart; 1 in a stack of contiguous kernels.
     """
     kernel_CDD = params["kernel_CDD"]
-    reach = len(kernel_CDD) // 2 * dilation
-    wide_TD = jnp.pad(x_TD, ((reach, reach), (0, 0)))
+    wide_TD = jnp.pad(x_TD, (((len(kernel_CDD) - 1) * dilation, 0), (0, 0)))
     parts = [
         wide_TD[number * dilation :][: len(x_TD)] @ kernel_DD
         for number, kernel_DD in enumerate(kernel_CDD)

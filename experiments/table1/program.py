@@ -10,16 +10,18 @@ from jax.extend import core
 _PRODUCTS = {"dot_general", "conv_general_dilated"}
 
 
-def flops(compiled: jax.stages.Compiled) -> float:
+def flops(lowered: jax.stages.Lowered) -> float:
     """Returns the floating-point operations of a program by XLA's cost analysis.
 
-    The body of a loop is counted once, however often it runs; `loop_flops` mends that.
+    Of the program as it was written: a compiled one computes some cheap things twice instead of
+    storing them. The body of a loop is counted once, however often it runs; `loop_flops` mends
+    that.
     """
-    analysis: Any = compiled.cost_analysis()
+    analysis: Any = lowered.cost_analysis()
     return float(analysis["flops"])
 
 
-def loop_flops(once: jax.stages.Compiled, twice: jax.stages.Compiled, length: int) -> float:
+def loop_flops(once: jax.stages.Lowered, twice: jax.stages.Lowered, length: int) -> float:
     """Returns the operations of a program whose loops all run `length` times.
 
     Args:

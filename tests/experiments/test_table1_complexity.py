@@ -21,9 +21,9 @@ from jaxformer.io.record import read_metrics
 
 T, D = 11, 8
 GRID = Grid(
-    lengths=(64, 80, 128),
+    lengths=(64, 128),
     widths=(8, 16),
-    sizes=(("convolutional", 64, 8, (5, 7)), ("restricted", 128, 8, (37, 65))),
+    sizes=(("convolutional", 64, 8, (5, 7)), ("restricted", 128, 8, (37,))),
 )
 
 
@@ -57,7 +57,7 @@ def test_the_convolutional_layer_is_a_convolution(dilation):
         x_TD[None],
         params["kernel_CDD"],
         window_strides=(1,),
-        padding=[(2 * dilation, 2 * dilation)],
+        padding=[(4 * dilation, 0)],
         rhs_dilation=(dilation,),
         dimension_numbers=("NWC", "WIO", "NWC"),
     )
@@ -70,26 +70,27 @@ def test_the_operations_of_a_loop_are_those_of_its_turns_written_out(direction):
     length = 8
     arguments = params_of("recurrent"), vectors(length, D)
 
-    def compiled(unroll):
+    def lowered(unroll):
         run = functools.partial(recur, unroll=unroll)
 
         def train(params, x_TD):
             y_TD, pullback = jax.vjp(run, params, x_TD)
             return y_TD, pullback(x_TD)
 
-        return jax.jit(run if direction == "forward" else train).lower(*arguments).compile()
+        return jax.jit(run if direction == "forward" else train).lower(*arguments)
 
-    whole = flops(compiled(length))
-    assert loop_flops(compiled(1), compiled(2), length) == pytest.approx(whole, rel=0.05)
+    whole = flops(lowered(length))
+    # The loop's own counter is what differs.
+    assert loop_flops(lowered(1), lowered(2), length) == pytest.approx(whole, rel=1e-3)
     # Of the products alone, and what XLA makes of the loop as it is.
     times = 1 if direction == "forward" else 3
     assert whole > times * 2 * length * 2 * D * 4 * D
-    assert flops(compiled(1)) < 0.7 * whole
+    assert flops(lowered(1)) < 0.7 * whole
 
 
 def test_the_operations_of_a_convolution_are_its_products():
     program = prepare(Case("convolutional", "forward", 64, 16, 3))
-    assert flops(program.compiled) == pytest.approx(2 * 3 * 64 * 16**2, rel=0.05)
+    assert flops(program.lowered) == pytest.approx(2 * 3 * 64 * 16**2, rel=0.05)
 
 
 def test_products_that_wait_for_one_another():
@@ -113,8 +114,8 @@ def test_products_that_wait_for_one_another():
         ("attention", 2),
         # Those of keys and queries, of Eq. 1, and W^O.
         ("attention_projected", 4),
-        # The inputs' products are made at once.
-        ("recurrent", 71),
+        # The inputs' products are made at once; the first state's needs none of them.
+        ("recurrent", 70),
         ("convolutional", 1),
         ("dilated", 1),
         ("restricted", 2),
@@ -129,9 +130,9 @@ PATHS = {
     "attention": lambda n: 1,
     "attention_projected": lambda n: 1,
     "recurrent": lambda n: n - 1,
-    "convolutional": lambda n: n - 1,
-    # Three times as far with every layer: 1 + 3 + 9 + ...
-    "dilated": lambda n: math.ceil(math.log(2 * n - 1, 3) - 1e-9),
+    "convolutional": lambda n: math.ceil((n - 1) / 2),
+    # Three times as far with every layer: 2 (1 + 3 + 9 + ...) positions.
+    "dilated": lambda n: math.ceil(math.log(n, 3) - 1e-9),
     # Half of 33 positions on either side.
     "restricted": lambda n: math.ceil((n - 1) / 16),
 }
@@ -214,6 +215,7 @@ def study(tmp_path_factory):
     def run(*argv, output=folder, grid=GRID):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(table1_complexity, "QUICK", grid)
+            patch.setattr("experiments.table1.cases._ENOUGH", 0.0)
             patch.setattr(
                 sys, "argv", ["table1_complexity", "--quick", f"--output={output}", *argv]
             )
@@ -274,8 +276,9 @@ def test_a_page_gets_tables_and_pictures(study, tmp_path, capsys):
     (row,) = [
         line for line in tables.splitlines() if line.startswith("| convolutional, stacked | O(k n")
     ]
-    assert row.split(" | ")[2] == "n 1.00 ± 0.00, d 1.97 ± 0.00, k 1.00 ± 0.00"
-    assert "| recurrent (LSTM) | O(n) | 65, 81, 129 (n" in tables
+    assert row.split(" | ")[2] == "n 1.00 ± 0.00, d 1.97 ± 0.00, k 1.01 ± 0.00"
+    # Two lengths are no fit.
+    assert "| recurrent (LSTM) | O(n) | 64, 128 | O(n) | 63, 127 |" in tables
     names = {path.name for path in (tmp_path / "page").iterdir()}
     assert names == {"time.png", "flops.png", "memory.png", "paths.png"}
     # Made again, it stays as it is.
