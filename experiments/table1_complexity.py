@@ -8,7 +8,7 @@ time of a call, matrix products one after another, and layers between the ends o
 measured is a line of OUTPUT/metrics.jsonl; the same command goes on where it was stopped, and
 passes over all cases come in another order each. Then the tables go to OUTPUT/table1.md, and with
 --page also between that page's marks, with the pictures in a folder beside it. Give the machine
-nothing else to do meanwhile; 12 GB of memory are needed, or a gigabyte with --quick.
+nothing else to do meanwhile; 8 GB of memory are needed, with --quick less than one.
 """
 
 import argparse

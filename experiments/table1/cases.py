@@ -34,7 +34,7 @@ class Grid(NamedTuple):
 
 FULL = Grid(
     lengths=(64, 128, 256, 512, 1024, 2048, 4096),
-    widths=(64, 128, 256, 512, 1024),
+    widths=(64, 256, 1024),
     sizes=(
         ("convolutional", 512, 256, (5, 9, 17)),
         ("restricted", 4096, 256, (65, 129, 257, 513)),

@@ -13,14 +13,10 @@ class Fit(NamedTuple):
     Attributes:
       exponents: variable -> exponent.
       errors: variable -> its standard error.
-      spread: the residuals' standard deviation, as a factor: 1.1 is 10% on either side.
-      count: of the points.
     """
 
     exponents: dict[str, float]
     errors: dict[str, float]
-    spread: float
-    count: int
 
 
 def fit_powers(points: Sequence[Mapping[str, float]], value: str, variables: Sequence[str]) -> Fit:
@@ -28,22 +24,29 @@ def fit_powers(points: Sequence[Mapping[str, float]], value: str, variables: Seq
 
     Raises: ValueError if the points are not more than the unknowns, or leave one undetermined.
     """
-    matrix = np.array([[1.0, *(math.log(point[name]) for name in variables)] for point in points])
-    logs = np.array([math.log(point[value]) for point in points])
+    logs = [{name: math.log(point[name]) for name in (value, *variables)} for point in points]
+    return fit_sums(logs, value, variables)
+
+
+def fit_sums(points: Sequence[Mapping[str, float]], value: str, variables: Sequence[str]) -> Fit:
+    """Fits value = constant + sum of exponent * variable, for a cost that grows with a logarithm.
+
+    Raises: ValueError as `fit_powers`.
+    """
+    matrix = np.array([[1.0, *(point[name] for name in variables)] for point in points])
+    values = np.array([point[value] for point in points])
     freedom = len(points) - 1 - len(variables)
     if freedom < 1 or np.linalg.matrix_rank(matrix) < matrix.shape[1]:
         raise ValueError(
             f"{len(points)} points do not determine the exponents of {', '.join(variables)}. "
             "Measure more cases."
         )
-    solution, *_ = np.linalg.lstsq(matrix, logs, rcond=None)
-    variance = float(np.sum((logs - matrix @ solution) ** 2)) / freedom
+    solution, *_ = np.linalg.lstsq(matrix, values, rcond=None)
+    variance = float(np.sum((values - matrix @ solution) ** 2)) / freedom
     errors = np.sqrt(variance * np.diag(np.linalg.inv(matrix.T @ matrix)))
     return Fit(
         exponents=dict(zip(variables, solution[1:].tolist(), strict=True)),
         errors=dict(zip(variables, errors[1:].tolist(), strict=True)),
-        spread=math.exp(math.sqrt(variance)),
-        count=len(points),
     )
 
 

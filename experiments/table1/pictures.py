@@ -78,7 +78,7 @@ def _draw_costs(axes: Axes, findings: Findings, width: int, value: str) -> None:
             found = crossing_of(findings, first, second, width, "training", value)
             if not isinstance(found, str):
                 _mark(axes, findings, first, width, value, found)
-    axes.axvline(width, color="#777777", linewidth=1.0, linestyle=(0, (1, 2)), zorder=0)
+    axes.axvline(width, color="#000000", linewidth=1.0, linestyle=(0, (1, 2)), zorder=1)
     _dress(axes)
 
 

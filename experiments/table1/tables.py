@@ -1,9 +1,10 @@
 """The record as Markdown: measured exponents beside the paper's, crossings, and plain figures."""
 
+import math
 from collections.abc import Sequence
 
 from experiments.table1.cases import DIRECTIONS
-from experiments.table1.fitting import Fit, crossing, fit_powers
+from experiments.table1.fitting import Fit, crossing, fit_powers, fit_sums
 from experiments.table1.layers import LAYERS
 from experiments.table1.record import Findings, Measured
 
@@ -19,19 +20,9 @@ def tables(findings: Findings) -> str:
         ("Operations and time", exponents(findings)),
         ("Sequential operations and the longest path", paths(findings)),
         ("Where self-attention overtakes", crossings(findings, widths)),
-        *(
-            (
-                f"Plain figures at d = {width}, {_DIRECTION[direction]}",
-                figures(findings, width, direction),
-            )
-            for width in {widths[0]: 0, widths[len(widths) // 2]: 0, widths[-1]: 0}
-            for direction in DIRECTIONS
-        ),
+        *((f"Plain figures at d = {width}", figures(findings, width)) for width in widths),
     ]
     return "\n".join(f"### {title}\n\n{text}" for title, text in parts)
-
-
-_DIRECTION = {"forward": "forward", "training": "forward and backward"}
 
 
 def exponents(findings: Findings) -> str:
@@ -55,15 +46,15 @@ def exponents(findings: Findings) -> str:
     return (
         "Exponents of n and d by least squares of logarithms over all lengths and widths, with "
         "their standard errors; of k and r over several of them at one length and width. Both: "
-        f"forward and backward. The fit leaves times below {LEAST_SECONDS * 1000:g} ms out.\n\n"
-        + _markdown(header, rows)
+        f"forward and backward. The fit leaves times below {LEAST_SECONDS * 1000:g} ms out. The "
+        "paper's table leaves projections out.\n\n" + _markdown(header, rows)
     )
 
 
 def paths(findings: Findings) -> str:
     """Returns products one after another, and layers between the ends of a row, by length."""
     lengths = sorted({length for _, length in findings.paths})
-    header = ["layer", "paper: sequential", "measured", "paper: path", "measured"]
+    header = ["layer", "paper", "sequential", "paper", "path"]
     rows = []
     for name, layer in LAYERS.items():
         width = min(measured.case.width for measured in findings.cases)
@@ -78,14 +69,15 @@ def paths(findings: Findings) -> str:
                 f"O({layer.sequential})",
                 _by_length(found),
                 f"O({layer.path})",
-                _by_length(longest),
+                _by_length(longest, layer.size if "log" in layer.path else 0),
             ]
         )
     return (
         "Sequential: matrix products of the forward program that must wait for one another. Path: "
         "layers until the last position's gradient reaches the first (of the recurrent layer, "
         f"applications of its cell). Each at n = {', '.join(map(str, lengths))}, and the exponent "
-        "of n.\n\n" + _markdown(header, rows)
+        "of n; of the dilated layers, how many more for k times the length.\n\n"
+        + _markdown(header, rows)
     )
 
 
@@ -114,8 +106,8 @@ def crossings(findings: Findings, widths: Sequence[int]) -> str:
     ]
     return (
         "The length from which on self-attention costs more, between measured ones by "
-        "interpolation of logarithms. The table's O(...) alone would have it at n = d, or k d "
-        "beside a convolution.\n\n" + _markdown(header, rows)
+        "interpolation of logarithms. The table's O(...) alone would have it at n = d, k d "
+        "beside a convolution, and r beside restricted attention.\n\n" + _markdown(header, rows)
     )
 
 
@@ -152,37 +144,50 @@ def crossing_of(
     return "always" if one[lengths[-1]] > other[lengths[-1]] else "never"
 
 
-def figures(findings: Findings, width: int, direction: str) -> str:
-    """Returns time, operations and memory of all layers at one width."""
+def figures(findings: Findings, width: int) -> str:
+    """Returns time, operations and memory of all layers at one width, forward and backward."""
     lengths = sorted({measured.case.length for measured in findings.cases})
     chosen = [lengths[0], lengths[len(lengths) // 2], lengths[-1]]
     header = ["layer", *(f"{what}, n = {n}" for what in ("ms", "GFLOP", "MB") for n in chosen)]
     rows = []
     for name, layer in LAYERS.items():
         found = {
-            measured.case.length: measured for measured in findings.of(name, direction, width=width)
+            measured.case.length: measured
+            for measured in findings.of(name, "training", width=width)
         }
         cells = [layer.title]
         for show in (_milliseconds, _operations, _megabytes):
             cells += [show(found[n]) if n in found else "" for n in chosen]
         rows.append(cells)
-    return "Time: the median of the passes, and from the least to the most.\n\n" + _markdown(
-        header, rows
+    return (
+        "Forward and backward. Time: the median of the passes, and from the least to the most.\n\n"
+        + _markdown(header, rows)
     )
 
 
 def _milliseconds(measured: Measured) -> str:
-    low, high = min(measured.seconds), max(measured.seconds)
-    median = measured.point()["seconds"]
-    return f"{1e3 * median:.3g} ({1e3 * low:.3g} to {1e3 * high:.3g})"
+    median, low, high = (
+        _figure(1e3 * seconds)
+        for seconds in (
+            measured.point()["seconds"],
+            min(measured.seconds),
+            max(measured.seconds),
+        )
+    )
+    return f"{median} ({low} to {high})"
 
 
 def _operations(measured: Measured) -> str:
-    return f"{measured.flops / 1e9:.3g}"
+    return _figure(measured.flops / 1e9)
 
 
 def _megabytes(measured: Measured) -> str:
-    return f"{measured.peak_bytes / 1e6:.3g}"
+    return _figure(measured.peak_bytes / 1e6)
+
+
+def _figure(value: float) -> str:
+    """Returns three digits that count, without an exponent."""
+    return f"{float(f'{value:.3g}'):,.10g}"
 
 
 def _exponents(findings: Findings, name: str, direction: str, value: str) -> str:
@@ -220,21 +225,25 @@ def _show(fit: Fit) -> str:
     )
 
 
-def _by_length(values: dict[int, int]) -> str:
-    """Returns the values by length, and the exponent of n unless they are all the same."""
+def _by_length(values: dict[int, int], base: int = 0) -> str:
+    """Returns the values by length, and how they grow with it unless they are all the same.
+
+    Args:
+      base: of the logarithm that they grow with; 0 if it is a power of the length.
+    """
     numbers = [values[length] for length in sorted(values)]
     if len(set(numbers)) == 1:
         return f"{numbers[0]} at all n"
-    points = [{"n": float(length), "value": float(values[length])} for length in sorted(values)]
+    name = f"log_{base} n" if base else "n"
+    points = [
+        {name: math.log(length, base) if base else length, "value": values[length]}
+        for length in sorted(values)
+    ]
+    text = ", ".join(map(str, numbers))
     try:
-        exponent = f" (n {_exponent_only(fit_powers(points, 'value', ('n',)))})"
+        return f"{text} ({_show((fit_sums if base else fit_powers)(points, 'value', (name,)))})"
     except ValueError:
-        exponent = ""
-    return ", ".join(map(str, numbers)) + exponent
-
-
-def _exponent_only(fit: Fit) -> str:
-    return f"{fit.exponents['n']:.2f} ± {fit.errors['n']:.2f}"
+        return text
 
 
 def _length(found: float | str) -> str:
