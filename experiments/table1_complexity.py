@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from experiments.table1.cases import FULL, QUICK, Grid, cases
+from experiments.table1.layers import LAYERS
 from experiments.table1.pictures import draw
 from experiments.table1.record import measure, read
 from experiments.table1.tables import tables
@@ -62,14 +63,16 @@ def run(folder: Path, grid: Grid, passes: int) -> None:
     check_config(folder, settings)
     allocator = keep_freed_memory()
     write_config(folder, settings)
-    write_run(folder, argv=sys.argv, overrides={}, seeds={"order": 1}, allocator=allocator)
+    argv = ["python", "-m", "experiments.table1_complexity", *sys.argv[1:]]
+    # The seeds of the cases' order are the passes' numbers; all others are 0, or the sizes.
+    write_run(folder, argv=argv, overrides={}, seeds={}, allocator=allocator)
     found = cases(grid)
-    total = len(found) * (1 + passes)
 
     def show(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    show(f"{len(found)} cases in {passes} passes: {total} lines, and those of the paths.")
+    lines = len(LAYERS) * len(grid.lengths) + len(found) * (1 + passes)
+    show(f"{len(found)} cases, {passes} passes: {lines:,} lines, less those of an earlier start.")
     measure(folder, found, grid.lengths, passes, show)
 
 

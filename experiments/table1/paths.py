@@ -48,7 +48,9 @@ def _pullbacks(
     x_TD = generator.normal(size=shape).astype(np.float32)
 
     def pullback(run: Application) -> Application:
-        return jax.jit(lambda gradient_TD: jax.vjp(run, x_TD)[1](gradient_TD)[0])
+        # As a constant of the program, the input would be computed with while it is compiled.
+        compiled = jax.jit(lambda x_TD, gradient_TD: jax.vjp(run, x_TD)[1](gradient_TD)[0])
+        return lambda gradient_TD: compiled(x_TD, gradient_TD)
 
     if name == "dilated":
         dilation = 1
