@@ -7,7 +7,7 @@ from jaxformer.model.attention import dot_product_attention
 from jaxformer.model.masks import Mask, Positions
 
 # Products of smaller blocks take longer than the links that they save.
-_LEAST_BLOCK = 16
+_LEAST_BLOCK = 8
 
 
 def restricted_attention(

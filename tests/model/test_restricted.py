@@ -142,7 +142,7 @@ def largest_array(attend, length):
 def test_no_array_of_the_program_has_room_for_all_links():
     assert largest_array(dot_product_attention, 1009) >= 1009**2
     # Every query beside the keys of three blocks, for each head.
-    assert largest_array(restricted_attention, 1009) <= H * (1009 + 16) * 3 * 16
+    assert largest_array(restricted_attention, 1009) <= H * (1009 + 12) * 3 * 12
     # Twice as long takes twice as much.
     assert largest_array(restricted_attention, 2018) < 1.1 * 2 * largest_array(
         restricted_attention, 1009
