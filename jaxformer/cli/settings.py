@@ -58,6 +58,7 @@ KINDS = {
     "model.num_encoder_layers": SIZE,
     "model.num_decoder_layers": SIZE,
     "model.attention": DOTTED,
+    "model.attention_window": COUNT,
     "model.residual": DOTTED,
     "model.positions": DOTTED,
     "model.activation": DOTTED,
@@ -115,7 +116,13 @@ KINDS = {
 
 # What a config.json lacks that is older than these settings, with the values of what it did.
 _LATER = {
-    "model": {"product_dtype": "", "remat": "none", "scan_layers": False},
+    "model": {
+        "attention_window": 0,
+        "product_dtype": "",
+        "remat": "none",
+        "scan_layers": False,
+    },
+    "train": {"not_finite": "stop", "patience": 0},
     "parallel": {"data": -1, "fsdp": 1, "tensor": 1},
 }
 
