@@ -20,6 +20,7 @@ COMMANDS = {
     "sweep": "train and score the rows of a table, with several seeds",
     "report": "show what a sweep has found: tables, a test, pictures",
     "attention": "draw what every head looks at in a sentence",
+    "memory": "remember texts, and find passages of them by what they mean",
 }
 _USAGE = "\n".join(
     [

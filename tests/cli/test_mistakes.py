@@ -26,8 +26,8 @@ def one_sentence(result):
 ARGUMENTS = {
     "no command": (
         [],
-        "A command is needed: train, evaluate, translate, sweep, report, attention. See jaxformer "
-        "--help.",
+        "A command is needed: train, evaluate, translate, sweep, report, attention, memory. See "
+        "jaxformer --help.",
     ),
     "unknown command": (["trian"], "Unknown command 'trian'. Did you mean 'train'?"),
     "no config": (
