@@ -23,6 +23,7 @@ COMMANDS = {
     "preflight": "foretell what a training needs on a machine: memory, time, traffic",
     "attention": "draw what every head looks at in a sentence",
     "export": "write a trained model for other programs",
+    "memory": "remember texts, and find passages of them by what they mean",
 }
 _USAGE = "\n".join(
     [

@@ -27,8 +27,8 @@ def one_sentence(result):
 ARGUMENTS = {
     "no command": (
         [],
-        "A command is needed: train, evaluate, translate, sweep, report, attention, export. See "
-        "jaxformer --help.",
+        "A command is needed: train, evaluate, translate, sweep, report, preflight, attention, "
+        "export, memory. See jaxformer --help.",
     ),
     "unknown command": (["trian"], "Unknown command 'trian'. Did you mean 'train'?"),
     "no config": (
