@@ -11,7 +11,7 @@ export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup quickstart test test-all test-torch test-tpu bench lint types format constraints clean
+.PHONY: help setup quickstart test test-all test-torch test-tpu bench lint types audit format constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +53,10 @@ lint: setup ## check style and format
 
 types: setup ## check types
 	$(BIN)/ty check
+
+audit: setup ## look for known vulnerabilities and forbidden licences among the dependencies
+	@tools/venv.sh "$(PYTHON)" .venv dev,quickstart,audit || echo "pip-audit cannot be installed."
+	$(BIN)/python tools/audit.py
 
 format: setup ## mend style and format where that can be done by machine
 	$(BIN)/ruff check --fix

@@ -23,7 +23,7 @@ from jaxformer.cli.options import whole_number
 from jaxformer.cli.trained import read_settings
 from jaxformer.cli.translator import open_trained, open_translate
 from jaxformer.data.encoded import encode_pairs
-from jaxformer.data.pipeline import eval_batches
+from jaxformer.data.pipeline import check_evaluable, eval_batches
 from jaxformer.files import replace_file
 from jaxformer.io.plot_heads import plot_heads
 from jaxformer.run.heads import SilencedHeads, by_kind, mean_entropies, score_silenced
@@ -62,7 +62,9 @@ def measure(arguments: argparse.Namespace) -> None:
         pairs = [pairs[number] for number in chosen.tolist()]
     trained = open_trained(config, arguments.workdir)
     model, params, tokenizer = trained.model, trained.params, trained.tokenizer
-    batches = eval_batches(encode_pairs(pairs, tokenizer), config["data"]["target_tokens"])
+    encoded = encode_pairs(pairs, tokenizer)
+    check_evaluable(encoded, arguments.split, config["data"]["max_length"])
+    batches = eval_batches(encoded, config["data"]["target_tokens"])
     entropies = mean_entropies(model, params, batches)
     silenced = score_silenced(model, params, open_translate(config, trained), pairs, _report)
     changes = by_kind(

@@ -1,10 +1,15 @@
-"""Files that are on disk whole or not at all, at any moment, even of a power cut."""
+"""Files by name: written whole or not at all, and read as strict JSON or refused."""
 
 import contextlib
+import json
+import math
 import os
 import shutil
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
+
+_DEEPEST = 50
 
 
 def replace_file(path: str | os.PathLike[str], content: str | bytes) -> None:
@@ -60,6 +65,45 @@ def new_folder(path: str | os.PathLike[str]) -> Generator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def user_path(name: str | os.PathLike[str]) -> Path:
+    """Returns the path with `~` or `~user` spelt out, or as it is if there is no such user.
+
+    Path's own `expanduser` raises a RuntimeError then.
+    """
+    return Path(os.path.expanduser(name))
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Reads a file of strict JSON.
+
+    Raises: ValueError if it is anything else, has a number that is not finite, or is nested deeper
+      than functions that call themselves can follow; OSError if it cannot be read.
+    """
+    text = Path(path).read_bytes()
+    try:
+        value = json.loads(text, parse_float=_finite, parse_constant=_finite)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{os.fspath(path)} is not JSON ({error}).") from error
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    if level:
+        raise ValueError(f"{os.fspath(path)} is nested deeper than {_DEEPEST} levels.")
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no finite number")
+    return value
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:

@@ -1,11 +1,14 @@
-"""Files are there whole or not at all."""
+"""Files are there whole or not at all, and strict JSON or refused."""
 
+import json
 import os
+import re
 import resource
+from pathlib import Path
 
 import pytest
 
-from jaxformer.files import new_folder, replace_file
+from jaxformer.files import new_folder, read_json, replace_file, user_path
 
 
 def test_a_file_is_written_with_its_folder_and_nothing_else(tmp_path):
@@ -86,3 +89,41 @@ def test_a_new_folder_in_the_place_of_a_file_is_refused(tmp_path):
         pass
     with pytest.raises(NotADirectoryError), new_folder(path / "below"):
         pass
+
+
+def test_a_home_is_spelt_out_where_there_is_one(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert user_path("~/x") == Path("/home/me/x")
+    assert user_path("~nobody-here/x") == Path("~nobody-here/x")
+    assert user_path("a/~") == Path("a/~")
+
+
+def test_strict_json_is_read(tmp_path):
+    path = tmp_path / "file.json"
+    value = {"a": [1, -2.5e300, "\ud800", None, True], "b": {}}
+    path.write_text(json.dumps(value), encoding="utf-8")
+    assert read_json(path) == value
+    path.write_bytes(b"[" * 50 + b"]" * 50)
+    assert read_json(path)
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is not JSON"),
+        (b"\xff", "is not JSON"),
+        (b'{"a": NaN}', "is not JSON (NaN is no finite number)"),
+        (b"[-Infinity]", "is not JSON (-Infinity is no finite number)"),
+        (b"[1e999]", "is not JSON (1e999 is no finite number)"),
+        (b"9" * 5000, "is not JSON"),
+        (b"[" * 51 + b"]" * 51, "is nested deeper than 50 levels."),
+        (b"[" * 100_000, "is not JSON"),
+    ],
+)
+def test_what_is_no_strict_json_is_told(tmp_path, content, message):
+    path = tmp_path / "file.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{path} {message}')}"):
+        read_json(path)

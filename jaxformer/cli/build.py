@@ -51,6 +51,13 @@ def resolve(key: str, name: str) -> Any:
     return found
 
 
+def _resolve_function(key: str, name: str) -> Any:
+    found = resolve(key, name)
+    if not callable(found):
+        raise ValueError(f"{key}={name!r} is no function but {found!r}. Name one that is called.")
+    return found
+
+
 def make_model(config: Config, vocab_size: int) -> Transformer:
     """Returns the model for a vocabulary.
 
@@ -68,14 +75,14 @@ def make_model(config: Config, vocab_size: int) -> Transformer:
             )
         widths[name] = model[name] or model["d_model"] // model["num_heads"]
     parts = {
-        field: resolve(f"model.{name}", model[name])
+        field: _resolve_function(f"model.{name}", model[name])
         for field, name in (
             ("attend", "attention"),
-            ("residual", "residual"),
             ("positions", "positions"),
             ("activation", "activation"),
         )
     }
+    parts["residual"] = resolve("model.residual", model["residual"])
     if parts["positions"] is Learned and model["max_length"] < config["data"]["max_length"]:
         raise ValueError(
             f"model.max_length={model['max_length']} learned positions do not hold sentences of "
@@ -125,7 +132,7 @@ def make_rate(config: Config) -> Rate:
 
     Raises: ValueError if the schedule's dotted name does not exist.
     """
-    schedule = resolve("optimizer.schedule", config["optimizer"]["schedule"])
+    schedule = _resolve_function("optimizer.schedule", config["optimizer"]["schedule"])
     d_model, num_steps = config["model"]["d_model"], config["train"]["num_steps"]
 
     def rate(step: jax.Array, hyper: Hyper) -> jax.Array:

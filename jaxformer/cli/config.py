@@ -14,6 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxformer.cli.mistakes import Mistake
+from jaxformer.files import user_path
 
 _FLAG = "--config"
 _FILES = [
@@ -72,7 +73,7 @@ def read_names(name: str) -> dict[str, Any]:
 
     Raises: Mistake if there is no such file, or it fails.
     """
-    path = Path(name).expanduser()
+    path = user_path(name)
     if not path.is_file():
         near = difflib.get_close_matches(path.name, _siblings(path), n=1)
         raise Mistake(f"There is no config file {name!r}.{_did_you_mean(near)}")
@@ -117,19 +118,21 @@ def override(config: ConfigDict, assignments: Iterable[Assignment]) -> dict[str,
 def resolve_paths(config: ConfigDict) -> None:
     """Makes the paths of existing files and folders absolute, so that any folder will do later."""
     for name in ("data_dir", "manual_dir", *_FILES):
-        path = Path(config.data[name]).expanduser()
+        path = user_path(config.data[name])
         if config.data[name] and path.exists():
             config.data[name] = str(path.absolute())
 
 
 def dotted_keys(config: Mapping[str, Any] | ConfigDict, prefix: str = "") -> Iterator[str]:
-    """Yields the dotted names of all settings."""
+    """Yields the dotted names of all settings; one that has a dot in itself is quoted."""
     for name in config:
         value = config[name]
-        if isinstance(value, Mapping | ConfigDict):
-            yield from dotted_keys(value, f"{prefix}{name}.")
+        key = f"{prefix}{name}" if "." not in name else f"{prefix}{name!r}"
+        # A group within a group is no setting, and whoever wrote it may have gone on for ever.
+        if isinstance(value, Mapping | ConfigDict) and value and not prefix:
+            yield from dotted_keys(value, f"{key}.")
         else:
-            yield f"{prefix}{name}"
+            yield key
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

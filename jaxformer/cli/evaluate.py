@@ -42,7 +42,7 @@ def _evaluate(config: dict, workdir: Path, wanted: str | None, protocol: str | N
     from jaxformer.cli import build
     from jaxformer.cli.translator import all_devices, open_trained, open_translate
     from jaxformer.data.encoded import encode_pairs
-    from jaxformer.data.pipeline import eval_batches
+    from jaxformer.data.pipeline import check_evaluable, eval_batches
     from jaxformer.io.hosts import channel
     from jaxformer.io.protocol import check_protocol, protocol_score
     from jaxformer.io.score import score
@@ -71,6 +71,7 @@ def _evaluate(config: dict, workdir: Path, wanted: str | None, protocol: str | N
 
     with mistakes():
         encoded = encode_pairs(pairs, trained.tokenizer)
+        check_evaluable(encoded, split, config["data"]["max_length"])
         batches = eval_batches(encoded, config["data"]["target_tokens"], num_shares(mesh))
         compare({"text": fingerprint(encoded), "checkpoints": trained.steps}, channel())
         found = likelihood(

@@ -40,6 +40,11 @@ _USAGE = "\n".join(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line (by default the process's) and returns the exit code."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # Closed by whoever started this process: nobody speaks or listens.
+            null = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(null, mode, encoding="utf-8"))
     try:
         return _dispatch(list(sys.argv[1:] if argv is None else argv))
     except Ending as ending:

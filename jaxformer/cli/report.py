@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxformer.cli import settings
 from jaxformer.cli.mistakes import Mistake, file_mistakes, mistakes
+from jaxformer.cli.names import refuse_code_within
 from jaxformer.cli.options import Options
 
 _EPILOG = """\
@@ -25,14 +26,17 @@ def run(argv: Sequence[str]) -> int:
     if not chosen.sweep:
         raise Mistake("Name the folder of a sweep: jaxformer report runs/table3.")
     folder = Path(chosen.sweep)
-    if not (folder / "manifest.json").is_file():
-        raise Mistake(
-            f"{folder} is not the folder of a sweep: it holds no manifest.json. Give the --workdir "
-            "that `jaxformer sweep` was given."
-        )
     output = Path(chosen.output) if chosen.output else folder
-    if output.exists() and not output.is_dir():
-        raise Mistake(f"{output} is a file, where --output needs a folder. Give another --output.")
+    with mistakes():
+        if not (folder / "manifest.json").is_file():
+            raise Mistake(
+                f"{folder} is not the folder of a sweep: it holds no manifest.json. Give the "
+                "--workdir that `jaxformer sweep` was given."
+            )
+        if output.exists() and not output.is_dir():
+            raise Mistake(
+                f"{output} is a file, where --output needs a folder. Give another --output."
+            )
     _report(folder, output)
     return 0
 
@@ -49,7 +53,7 @@ def _report(folder: Path, output: Path) -> None:
     with mistakes():
         sweep = read_sweep(folder)
         rows = make_rows(sweep.members)
-    comparisons = compare(rows, lambda config: _references(config, sweep.split))
+    comparisons = compare(rows, lambda config: _references(folder, config, sweep.split))
     report = summarise(sweep, rows, comparisons)
     with file_mistakes():
         output.mkdir(parents=True, exist_ok=True)
@@ -62,7 +66,7 @@ def _report(folder: Path, output: Path) -> None:
     sys.stdout.flush()
 
 
-def _references(config: Mapping[str, Any], split: str) -> list[str]:
+def _references(folder: Path, config: Mapping[str, Any], split: str) -> list[str]:
     """Raises: NoReferences if this machine has no such corpus."""
     from jaxformer.cli import build
     from jaxformer.study.significance import NoReferences
@@ -70,6 +74,7 @@ def _references(config: Mapping[str, Any], split: str) -> list[str]:
     try:
         with mistakes():
             settings.check(config)
+            refuse_code_within(folder, config)
             pairs = build.make_corpus(config, [split]).pairs(split)
             return [target for _, target in pairs]
     except Mistake as mistake:

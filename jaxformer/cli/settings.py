@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 
 from jaxformer.cli.config import dotted_keys, suggestion
 
+_TOO_MUCH = 2**31
+_DOTTED_NAME = r"\w+(\.\w+)*:\w+(\.\w+)*"
+
 
 class Kind(NamedTuple):
     """The values that a setting may have, and how a sentence names them."""
@@ -20,7 +23,7 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return (_is_whole(value) or isinstance(value, float)) and math.isfinite(value)
+    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _one_of(*names: str) -> Kind:
@@ -45,7 +48,7 @@ VOCABULARY = Kind(
 )
 TEXT = Kind(lambda value: isinstance(value, str), "text")
 DOTTED = Kind(
-    lambda value: isinstance(value, str) and re.fullmatch(r"[\w.]+:[\w.]+", value) is not None,
+    lambda value: isinstance(value, str) and re.fullmatch(_DOTTED_NAME, value) is not None,
     "a name of the form package.module:name",
 )
 
@@ -129,7 +132,12 @@ _LATER = {
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the settings of a config.json, with those that there were not when it was written."""
-    return {**config, **{group: {**_LATER[group], **config.get(group, {})} for group in _LATER}}
+    groups = {
+        name: {**later, **group}
+        for name, later in _LATER.items()
+        if isinstance(group := config.get(name, {}), Mapping)
+    }
+    return {**config, **groups}
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -147,6 +155,12 @@ def check(config: Mapping[str, Any]) -> None:
         value = config[group][name]
         if not KINDS[key].accepts(value):
             raise ValueError(f"{key}={value!r} is out of range. Set it to {KINDS[key].wanted}.")
+        # Steps and seeds are 32 bits in a program, which would drop the others without a word.
+        if _is_whole(value) and abs(value) >= _TOO_MUCH:
+            raise ValueError(
+                f"{key}={value!r} is out of range. Set it to {KINDS[key].wanted}, and less than "
+                f"{_TOO_MUCH}."
+            )
     if config["train"]["patience"] and not config["train"]["eval_every"]:
         raise ValueError(
             f"train.patience={config['train']['patience']} counts evaluations, and "

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from jaxformer.cli import config as config_lib
 from jaxformer.cli import settings
 from jaxformer.cli.mistakes import Mistake, mistakes
+from jaxformer.cli.names import refuse_code_within
 from jaxformer.cli.options import Options, whole_number
 
 # What a trained model does not depend on.
@@ -56,8 +57,10 @@ def read_settings(workdir: str, assignments: Sequence[config_lib.Assignment]) ->
     from jaxformer.io.record import read_config
 
     with mistakes():
-        tree = ConfigDict(settings.complete(read_config(workdir))).lock()
-        settings.check(tree.to_dict())
+        config = settings.complete(read_config(workdir))
+        settings.check(config)
+        refuse_code_within(workdir, config)
+        tree = ConfigDict(config).lock()
         for key in config_lib.override(tree, assignments):
             if not any(fnmatch.fnmatchcase(key, pattern) for pattern in MAY_OVERRIDE):
                 raise Mistake(

@@ -12,8 +12,8 @@ from typing import Any, Protocol, overload
 
 import tensorflow_datasets as tfds
 
-from jaxformer.data.prepare import Prepared, default_data_dir, prepare_builder
-from jaxformer.files import replace_file
+from jaxformer.data.prepare import Prepared, default_data_dir, prepare_builder, told_if_damaged
+from jaxformer.files import replace_file, user_path
 
 CORPORA = ("bible", "multi30k", "plain_text", "treebank", "wmt14")
 
@@ -39,8 +39,9 @@ class Pairs(Sequence[tuple[str, str]]):
     Iterating reads in chunks and is about twice as fast as indexing pair by pair.
     """
 
-    def __init__(self, records: Records, source: str, target: str) -> None:
+    def __init__(self, records: Records, directory: Path, source: str, target: str) -> None:
         self._records = records
+        self._directory = directory
         self._source = source
         self._target = target
 
@@ -61,8 +62,9 @@ class Pairs(Sequence[tuple[str, str]]):
             yield from self._read(range(start, min(start + _CHUNK, len(self))))
 
     def _read(self, indices: Sequence[int]) -> list[tuple[str, str]]:
-        records = self._records.__getitems__(list(indices))
-        return [(r[self._source].decode(), r[self._target].decode()) for r in records]
+        with told_if_damaged(self._directory):
+            records = self._records.__getitems__(list(indices))
+            return [(r[self._source].decode(), r[self._target].decode()) for r in records]
 
 
 class Corpus:
@@ -76,7 +78,8 @@ class Corpus:
     def __init__(self, name: str, prepared: Prepared) -> None:
         self.name = name
         self._directory, self._source, self._target = prepared
-        self._builder: Any = tfds.builder_from_directory(self._directory)
+        with told_if_damaged(self._directory):
+            self._builder: Any = tfds.builder_from_directory(self._directory)
         stored = self._builder.info.splits
         self._stored_names = {
             split: next(alias for alias in aliases if alias in stored)
@@ -97,8 +100,9 @@ class Corpus:
             raise ValueError(
                 f"Corpus {self.name!r} has no split {split!r}; it has {', '.join(self.splits)}."
             )
-        records = self._builder.as_data_source(split=self._stored_names[split])
-        return Pairs(records, self._source, self._target)
+        with told_if_damaged(self._directory):
+            records = self._builder.as_data_source(split=self._stored_names[split])
+        return Pairs(records, self._directory, self._source, self._target)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -143,8 +147,8 @@ def open_corpus(
     Raises: ValueError for a name or option that does not exist; ValueError or OSError if the raw
         data is missing or not what it should be.
     """
-    data_path = Path(data_dir).expanduser() if data_dir else default_data_dir()
-    manual_path = Path(manual_dir).expanduser() if manual_dir else None
+    data_path = user_path(data_dir) if data_dir else default_data_dir()
+    manual_path = user_path(manual_dir) if manual_dir else None
     if manual_path and not manual_path.is_dir():
         raise FileNotFoundError(f"manual_dir={str(manual_path)!r} is not a folder.")
     given = {key: value for key, value in options.items() if value not in (None, "")}
@@ -181,7 +185,7 @@ def _prepare_dotted(
     module_name, _, class_name = name.partition(":")
     try:
         builder_class = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"Corpus {name!r} cannot be imported: {error}.") from error
     if not (
         isinstance(builder_class, type) and issubclass(builder_class, tfds.core.DatasetBuilder)

@@ -14,6 +14,7 @@ Batch = dict[str, np.ndarray]
 
 _ENDLESS = 2**40
 _NARROWEST = 16
+_LONGEST_EVALUATED = 8192
 
 
 class Shares(NamedTuple):
@@ -135,6 +136,26 @@ def eval_batches(encoded: Encoded, tokens: int, rows_multiple: int = 1) -> Itera
     )
     for planned in plan.epoch(seed=0, epoch=0):
         yield pack_batch(encoded, planned, rows_multiple)
+
+
+def check_evaluable(encoded: Encoded, split: str, max_length: int) -> None:
+    """Finds a line that is no sentence, for which `eval_batches` would widen its budget too far.
+
+    The memory of attention grows with the square of the length.
+
+    Args:
+      split: its name, for the message.
+      max_length: tokens that a sentence may have in any case.
+
+    Raises: ValueError, naming the pair, if a side is longer than that and than 8,192 tokens.
+    """
+    lengths = np.maximum(encoded.source.lengths, encoded.target.lengths)
+    most = max(max_length, _LONGEST_EVALUATED)
+    for number in np.flatnonzero(lengths > most)[:1]:
+        raise ValueError(
+            f"Pair {number + 1} of the split {split!r} has {lengths[number]:,} tokens on a side, "
+            f"and evaluation takes at most {most:,}. Divide its lines, or take them out."
+        )
 
 
 class SourceBatch(NamedTuple):

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import tensorflow_datasets as tfds
 
 from jaxformer.data.prepare import Prepared, prepare_builder
+from jaxformer.files import user_path
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -106,7 +107,7 @@ def find_file(name: str, manual_dir: Path | None) -> Path:
 
     Raises: ValueError if it is in neither place.
     """
-    path = Path(name).expanduser()
+    path = user_path(name)
     if not path.exists() and manual_dir is not None:
         path = manual_dir / path
     if not path.is_file():

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
 
+_LONGEST_REASON = 120
+
 
 class Prepared(NamedTuple):
     """A TFDS version directory on disk, and which text columns are source and target."""
@@ -62,7 +64,10 @@ def prepare_builder(
         **arguments: further arguments of the builder, such as `config`.
     """
     with _silence() if is_quiet else contextlib.nullcontext():
-        builder = builder_class(data_dir=data_dir, file_format="array_record", **arguments)
+        # A builder reads what it has prepared before.
+        folder = data_dir / str(getattr(builder_class, "name", ""))
+        with told_if_damaged(folder) if folder.exists() else contextlib.nullcontext():
+            builder = builder_class(data_dir=data_dir, file_format="array_record", **arguments)
         if not builder.data_path.exists():
             config = tfds.download.DownloadConfig(manual_dir=manual_dir)
             try:
@@ -71,6 +76,24 @@ def prepare_builder(
                 if not builder.data_path.exists():
                     raise
         return builder
+
+
+@contextlib.contextmanager
+def told_if_damaged(folder: Path) -> Generator[None]:
+    """Gives one name to all that reading prepared files raises when they are not as they were.
+
+    Raises: ValueError; PermissionError, which says what to do without it.
+    """
+    try:
+        yield
+    except (PermissionError, MemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(
+            f"The prepared data in {folder} cannot be read ({reason[:_LONGEST_REASON]}). Remove "
+            "that folder, and it is prepared anew."
+        ) from error
 
 
 @contextlib.contextmanager

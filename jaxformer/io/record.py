@@ -19,7 +19,7 @@ from typing import Any, Self, TypeGuard
 import jax
 import numpy as np
 
-from jaxformer.files import replace_file
+from jaxformer.files import read_json, replace_file
 from jaxformer.io import environment
 
 _ABSENT = object()
@@ -259,9 +259,9 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
     Raises: ValueError if the file holds anything else; OSError if it cannot be read.
     """
     try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON ({error}). Restore it, or move it away.") from error
+        value = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{error} Restore it, or move it away.") from error
     if not isinstance(value, dict):
         raise ValueError(
             f"{path} holds a JSON {type(value).__name__}, not an object. Restore it, or move it "

@@ -13,6 +13,7 @@ from jaxformer.data.bracket_vocabulary import BracketVocabulary, train_bracket_v
 from jaxformer.data.corpus import Corpus
 from jaxformer.data.encoded import Encoded, encode_pairs
 from jaxformer.data.moses_bpe import MosesBpe, train_moses_bpe
+from jaxformer.data.pipeline import check_evaluable
 from jaxformer.data.sentence_piece import SentencePiece, train_sentence_piece
 from jaxformer.data.tokenizer import Tokenizer
 
@@ -67,13 +68,13 @@ def load_tokenizer(workdir: str | os.PathLike[str], fingerprint: str) -> Tokeniz
             "it are of no use without it. Put it back, or train in another --workdir."
         )
     path = folder / found[0]
-    tokenizer = _KINDS[found[0]].load(path)
-    if tokenizer.fingerprint != fingerprint:
+    # Before it is parsed: the parser is not made for files that somebody has tampered with.
+    if hashlib.sha256(path.read_bytes()).hexdigest() != fingerprint:
         raise ValueError(
             f"{path} is not the vocabulary that the checkpoints were trained with. Put that one "
             "back, or train in another --workdir."
         )
-    return tokenizer
+    return _KINDS[found[0]].load(path)
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def prepare_data(
       max_length: tokens; training pairs with a longer side are left out.
       source_tokens, target_tokens, rows_multiple: as for `BatchPlan`.
 
-    Raises: ValueError if no pair is short enough, or as `BatchPlan`.
+    Raises: ValueError if no pair is short enough, or as `BatchPlan` and `check_evaluable`.
     """
     everything = encode_pairs(corpus.pairs("train"), tokenizer)
     train = everything.within(max_length)
@@ -126,11 +127,13 @@ def prepare_data(
         target_tokens=target_tokens,
         rows_multiple=rows_multiple,
     )
-    has_valid = "valid" in corpus.splits
+    valid = encode_pairs(corpus.pairs("valid"), tokenizer) if "valid" in corpus.splits else None
+    if valid is not None:
+        check_evaluable(valid, "valid", max_length)
     return TrainingData(
         train=train,
         left_out=len(everything) - len(train),
-        valid=encode_pairs(corpus.pairs("valid"), tokenizer) if has_valid else None,
+        valid=valid,
         plan=plan,
         fingerprint=fingerprint(train),
     )

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxformer.files import replace_file
+from jaxformer.files import read_json, replace_file
 
 VERSION = 1
 BASE = "base"
@@ -151,12 +151,12 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest | None:
     if not path.exists():
         return None
     try:
-        tree = json.loads(path.read_bytes())
+        tree = read_json(path)
         version = tree["version"]
         if version == VERSION:
-            members = [Member(**member) for member in tree["members"]]
-            return Manifest(tree["scale"], members, tree["split"])
-    except (ValueError, RecursionError, TypeError, KeyError) as error:
+            members = [_check(Member(**member)) for member in tree["members"]]
+            return Manifest(str(tree["scale"]), members, str(tree["split"]))
+    except (ValueError, TypeError, LookupError) as error:
         raise ValueError(
             f"{path} is not the manifest of a sweep ({type(error).__name__}: {error}). Restore it, "
             "or give another --workdir."
@@ -181,6 +181,14 @@ def write_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> Path:
     path = Path(folder) / "manifest.json"
     replace_file(path, json.dumps(tree, indent=2, allow_nan=False) + "\n")
     return path
+
+
+def _check(member: Member) -> Member:
+    """Returns the member. Raises: TypeError for what members of two sweeps are joined by."""
+    texts = (member.id, member.group, member.row, member.workdir)
+    if type(member.seed) is not int or any(type(text) is not str for text in texts):
+        raise TypeError(f"a member {member.id!r} of seed {member.seed!r}")
+    return member
 
 
 def _member(row: Row, seed: int, folder: str) -> Member:

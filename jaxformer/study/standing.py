@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from jaxformer.files import read_json
 from jaxformer.study.manifest import SPLIT, Member
 
 # Enough for several lines of metrics.
@@ -20,9 +21,11 @@ def read_scores(folder: str | os.PathLike[str], member: Member) -> dict[str, Any
     """
     path = Path(folder) / member.workdir / "evaluation" / f"{SPLIT}.json"
     try:
-        scores = json.loads(path.read_bytes())
+        scores = read_json(path)
         is_last = scores["checkpoints"][0] == member.num_steps
-    except (OSError, ValueError, TypeError, LookupError):
+        # What is not finite is text.
+        scores |= {name: float(scores[name]) for name in ("bleu", "perplexity")}
+    except (OSError, ValueError, TypeError, LookupError, ArithmeticError):
         return None
     return scores if is_last else None
 
@@ -40,7 +43,7 @@ def last_step(folder: str | os.PathLike[str], member: Member) -> int:
     for line in reversed(lines[-2:]):
         try:
             return int(json.loads(line)["step"])
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError):
             continue
     return 0
 

@@ -22,7 +22,7 @@ BAD = {
     settings.NUMBER: [float("inf"), "1", True],
     settings.SWITCH: [0, 1, "true", None],
     settings.TEXT: [None, 3],
-    settings.DOTTED: ["name", "a.b.c", ":", "a:", ":b", "a b:c", 3],
+    settings.DOTTED: ["name", "a.b.c", ":", "a:", ":b", "a b:c", ".a:b", "a..b:c", "a:b.", 3],
 }
 
 
@@ -58,6 +58,21 @@ def test_what_is_older_than_a_setting_has_what_it_did(config):
     assert settings.complete(config) == {**config, "parallel": wanted}
     config["parallel"] = {**wanted, "fsdp": 2}
     assert settings.complete(config) == config
+    assert settings.complete({"model": 3})["model"] == 3
+
+
+@pytest.mark.parametrize(
+    ("extra", "key"),
+    [
+        ({"model.d_model": 3}, "'model.d_model'"),
+        ({"extra": {}}, "extra"),
+        ({"extra": 3}, "extra"),
+        ({"extra": {"a": {"b": 3}}}, "extra.a"),
+    ],
+)
+def test_what_only_looks_like_a_setting_is_unknown(config, extra, key):
+    with pytest.raises(ValueError, match=f"^Unknown setting {re.escape(repr(key))}"):
+        settings.check({**config, **extra})
 
 
 def test_a_vocabulary_has_more_than_what_every_one_holds(config):

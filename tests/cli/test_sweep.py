@@ -141,6 +141,24 @@ def test_commands_are_quoted_for_a_shell(jaxformer, rows, tmp_path):
     ]
 
 
+def test_what_a_manifest_says_is_not_run(jaxformer, rows, tmp_path, fake):
+    folder = tmp_path / "t"
+    argv = ["sweep", str(rows), f"--workdir={folder}"]
+    assert jaxformer(*argv, "--print").code == 0
+    path = folder / "manifest.json"
+    tree = json.loads(path.read_bytes())
+    strange = {"argv": ["jaxformer", "evil"], "evaluate": ["evil"], "workdir": "../evil"}
+    for member in tree["members"]:
+        member.update(strange)
+    tree["members"].append({**tree["members"][0], "id": "evil", "row": "evil"})
+    path.write_text(json.dumps(tree), encoding="utf-8")
+    assert jaxformer(*argv).code == 0
+    calls = (folder / "calls").read_text(encoding="utf-8").split("\n")[:-1]
+    assert [call.split("/")[0] for call in calls] == ["train mine", "evaluate mine"] * 2
+    assert not (tmp_path / "evil").exists()
+    assert members_of(folder)["mine/base/seed=0"]["argv"][:2] == ["jaxformer", "train"]
+
+
 def test_values_on_the_command_line_make_rows(jaxformer, tmp_path):
     quickstart = ROOT / "configs" / "quickstart.py"
     result = jaxformer(

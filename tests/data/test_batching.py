@@ -1,11 +1,18 @@
 """The batching plan: every pair once an epoch, budgets kept, little padding, nothing hidden."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jaxformer.data.batching import BatchPlan, Shape, possible_shapes
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @st.composite
@@ -41,6 +48,32 @@ def test_every_pair_stands_in_every_epoch_once(made, epoch):
     pairs = np.concatenate([batch.pairs for batch in plan.epoch(seed=0, epoch=epoch)])
     np.testing.assert_array_equal(np.sort(pairs), np.arange(len(lengths)))
     assert plan.num_pairs == len(lengths)
+
+
+@given(plans(), st.integers(0, 2**31 - 1), st.integers(0, 9))
+def test_every_process_makes_the_same_plan(made, seed, epoch):
+    plan, lengths, budgets, rows_multiple = made
+    other = BatchPlan(*lengths.T.copy(), **budgets, rows_multiple=rows_multiple)
+    assert other.shapes == plan.shapes
+    assert order(other, seed, epoch) == order(plan, seed, epoch)
+
+
+def test_a_plan_does_not_depend_on_the_hashes_of_a_process():
+    script = (
+        "from tests.data.test_batching import *; import hashlib; "
+        "plan, *_ = make_plan(realistic_lengths(300), 512, 512); "
+        "print(hashlib.sha256(repr(order(plan, 5, 3)).encode()).hexdigest())"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in "12"
+    }
+    assert len(found) == 1
 
 
 @given(plans())

@@ -7,7 +7,13 @@ import pytest
 
 from jaxformer.data.batching import BatchPlan
 from jaxformer.data.encoded import Encoded, Sentences
-from jaxformer.data.pipeline import Shares, eval_batches, source_batches, train_batches
+from jaxformer.data.pipeline import (
+    Shares,
+    check_evaluable,
+    eval_batches,
+    source_batches,
+    train_batches,
+)
 from jaxformer.model.tokens import EOS, PAD
 
 PAIRS = 101
@@ -138,6 +144,20 @@ def test_evaluation_keeps_its_budget_where_it_can(encoded, is_swapped):
     pairs = Encoded(encoded.target, encoded.source) if is_swapped else encoded
     for batch in eval_batches(pairs, 100):
         assert max(batch["source_BS"].size, batch["target_BT"].size) <= 100
+
+
+def test_a_pair_that_is_no_sentence_is_not_evaluated():
+    lengths = np.array([5, 8193, 7, 9000])
+    few = Encoded(random_sentences(lengths[:1], 0), random_sentences(lengths[2:3], 1))
+    check_evaluable(few, "valid", max_length=3)
+    for sides in ((lengths, lengths[::-1]), (np.full(4, 3), lengths)):
+        many = Encoded(*(random_sentences(side, 2) for side in sides))
+        with pytest.raises(
+            ValueError, match=r"^Pair \d of the split 'valid' has [89],\d+ tokens"
+        ) as e:
+            check_evaluable(many, "valid", max_length=8192)
+        assert "at most 8,192." in str(e.value)
+        check_evaluable(many, "valid", max_length=9000)
 
 
 LENGTHS = [3, 17, 1, 16, 40, 2, 16, 33, 5, 90]

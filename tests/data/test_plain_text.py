@@ -1,6 +1,7 @@
 """Any line-aligned files: what is read, when they are read again, and what is wrong with them."""
 
 import gzip
+import shutil
 
 import pytest
 from hypothesis import given
@@ -128,6 +129,25 @@ def test_a_damaged_gzip_file(tmp_path, files):
     ):
         with pytest.raises(ValueError, match=r"train\.source is a damaged gzip file"):
             read(tmp_path, **files(source=content))
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "gone"])
+@pytest.mark.parametrize("name", ["*train.array_record*", "dataset_info.json", "features.json"])
+def test_damaged_prepared_data_is_told_and_can_be_prepared_anew(tmp_path, files, name, damage):
+    options = files()
+    read(tmp_path, **options)
+    (path,) = (tmp_path / "data").rglob(name)
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 if damage == "cut" else 0])
+    with pytest.raises(
+        ValueError, match=r"^The prepared data in .* cannot be read \(.*Remove"
+    ) as e:
+        read(tmp_path, **options)
+    assert "\n" not in str(e.value)
+    shutil.rmtree(str(e.value).split()[4])
+    assert read(tmp_path, **options) == PAIRS
 
 
 def test_half_a_split(tmp_path, files):

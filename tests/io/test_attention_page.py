@@ -7,6 +7,8 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib import image
 
 from jaxformer.io.attention_map import AttentionMap
@@ -76,6 +78,25 @@ def test_no_text_becomes_markup(tmp_path):
     assert json.loads(data)["source"] == HOSTILE[0]
     assert (rest.count("<script"), rest.count("<img"), rest.count("{{")) == (2, 0, 0)
     assert "onerror" not in rest + script
+
+
+ANY = st.text(st.characters() | st.sampled_from("<>&/\\{}!-'\"\u2028\u2029\ud800"), max_size=20)
+
+
+@given(st.lists(ANY, min_size=1, max_size=3), ANY, ANY)
+def test_no_text_at_all_becomes_markup(tmp_path_factory, names, source, target):
+    path = tmp_path_factory.mktemp("page") / "a.html"
+    write_attention_page({"cross": make_map(names, names)}, path, source=source, target=target)
+    data, _, _, rest = parts_of(path)
+    assert not re.search("[^ -%'-;=?-~]", data)
+    found = json.loads(data)
+    assert (found["source"], found["target"], found["maps"]["cross"]["keys"]) == (
+        source,
+        target,
+        names,
+    )
+    write_attention_page({"cross": make_map(["x"], ["x"])}, path)
+    assert rest == parts_of(path)[3]
 
 
 def test_nothing_but_the_page_s_own_script_and_style_may_run(tmp_path):

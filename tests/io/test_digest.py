@@ -90,3 +90,13 @@ def test_what_was_added_later_is_no_fault(tmp_path):
     (tmp_path / "deep" / "er" / "file").unlink()
     (tmp_path / "deep" / "er" / "file").mkdir()
     assert find_fault(tmp_path) == "deep/er/file cannot be read: Is a directory"
+
+
+@pytest.mark.parametrize("name", ["/dev/null", "../file", "deep/../../file", ".."])
+def test_a_name_outside_the_folder_is_not_followed(tmp_path, name):
+    (tmp_path / "file").write_bytes(b"")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    digest = "0" * 64
+    (folder / SUMS).write_text(f"{digest}  {name}\n", encoding="utf-8")
+    assert find_fault(folder) == f"{SUMS} names {name}, which is not in the folder"

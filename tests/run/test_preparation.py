@@ -87,5 +87,7 @@ def test_a_vocabulary_is_the_one_that_was_saved(tmp_path, vocab_type, size, name
     assert [path.name for path in tokenizer_folder(tmp_path).iterdir()] == [name]
     loaded = load_tokenizer(tmp_path, tokenizer.fingerprint)
     np.testing.assert_array_equal(loaded.encode(["one"])[0], tokenizer.encode(["one"])[0])
+    # Nothing else is parsed.
+    (tokenizer_folder(tmp_path) / name).write_bytes(b"something else")
     with pytest.raises(ValueError, match=f"{name} is not the vocabulary"):
-        load_tokenizer(tmp_path, "0" * 64)
+        load_tokenizer(tmp_path, tokenizer.fingerprint)

@@ -163,6 +163,18 @@ def test_what_is_no_manifest_is_named(tmp_path, text):
         read_manifest(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("seed", "0"), ("seed", 1.5), ("id", [1]), ("row", None)]
+)
+def test_a_member_that_could_not_be_joined_is_named(tmp_path, field, value):
+    path = write_manifest(tmp_path, Manifest("laptop", expand(ROWS, [0], "w")))
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    tree["members"][0][field] = value
+    path.write_text(json.dumps(tree), encoding="utf-8")
+    with pytest.raises(ValueError, match="manifest.json is not the manifest of a sweep"):
+        read_manifest(tmp_path)
+
+
 def test_another_version_is_refused(tmp_path):
     (tmp_path / "manifest.json").write_text('{"version": 2}', encoding="utf-8")
     with pytest.raises(ValueError, match="is of version 2, and this program writes version 1"):

@@ -25,10 +25,11 @@ def write(folder, member, name, text):
 def test_a_member_is_finished_when_its_last_checkpoint_is_scored(tmp_path, members):
     member = members[0]
     assert read_scores(tmp_path, member) is None
-    for text in ("{", "3", "{}", '{"checkpoints": []}', '{"checkpoints": [50], "bleu": 3}'):
+    unfinished = ("{", "3", "{}", '{"checkpoints": []}', '{"checkpoints": [100], "bleu": 3}')
+    for text in (*unfinished, '{"checkpoints": [50], "bleu": 3, "perplexity": 5}'):
         write(tmp_path, member, "evaluation/valid.json", text)
         assert read_scores(tmp_path, member) is None
-    scores = {"checkpoints": [100, 50], "bleu": 3}
+    scores = {"checkpoints": [100, 50], "bleu": 3, "perplexity": 5}
     write(tmp_path, member, "evaluation/valid.json", json.dumps(scores))
     assert read_scores(tmp_path, member) == scores
 
@@ -41,6 +42,8 @@ def test_a_member_is_finished_when_its_last_checkpoint_is_scored(tmp_path, membe
         ('{"step": 50}\n{"step": 75}\n', 75),
         ('{"step": 50}\n{"step": 7', 50),
         ("nonsense\nmore\n", 0),
+        ('{"step": 1e999}\n[]\n', 0),
+        ("[" * 5000, 0),
         ("".join(f'{{"step": {step}, "text": "{"x" * 90}"}}\n' for step in range(500)), 499),
     ],
 )
