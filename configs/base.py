@@ -139,4 +139,13 @@ def get_config(arg: str = "") -> ConfigDict:
     # Source slots of a batch of sentences that are translated together.
     decode.batch_tokens = 4096
 
+    parallel = config.parallel = ConfigDict()
+    # Devices along each axis of the mesh (docs/sharding.md); -1, for one of them: what is left. The
+    # result does not depend on them: rows of a batch are spread, parameters are copies;
+    parallel.data = -1
+    # rows are spread, and parameters and optimiser state are cut;
+    parallel.fsdp = 1
+    # heads, the inner width and the vocabulary are cut.
+    parallel.tensor = 1
+
     return config.lock()

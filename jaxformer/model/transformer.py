@@ -13,6 +13,7 @@ from jaxformer.model.cache import Cache, LayerCache, reorder
 from jaxformer.model.dropout import Dropout, fold
 from jaxformer.model.embedding import SharedEmbedding
 from jaxformer.model.layers import Activation, DecoderLayer, EncoderLayer, LayerSpec
+from jaxformer.model.layout import ALONE, Layout
 from jaxformer.model.masks import Mask, Positions
 from jaxformer.model.positions import Sinusoidal
 from jaxformer.model.residual import Residual, post_norm
@@ -141,6 +142,7 @@ class Transformer(nn.Module):
         and logits are float32.
       product_dtype: of the operands of matrix products with parameters, where it is to be shorter
         than `dtype` (see `jaxformer.model.products`); None for `dtype`.
+      layout: where arrays lie on several devices; see jaxformer.sharding.
     """
 
     vocab_size: int
@@ -161,6 +163,7 @@ class Transformer(nn.Module):
     norm_epsilon: float = 1e-6
     dtype: Any = jnp.float32
     product_dtype: Any = None
+    layout: Layout = ALONE
 
     def setup(self) -> None:
         """Makes embedding, positions, encoder and decoder.
@@ -185,9 +188,15 @@ class Transformer(nn.Module):
             norm_epsilon=self.norm_epsilon,
             dtype=self.dtype,
             product_dtype=self.product_dtype,
+            layout=self.layout,
         )
         self.embedding = SharedEmbedding(
-            self.vocab_size, self.d_model, self.vocab_multiple, self.dtype, self.product_dtype
+            self.vocab_size,
+            self.d_model,
+            self.vocab_multiple,
+            self.dtype,
+            self.product_dtype,
+            self.layout,
         )
         position_fields = {
             "d_model": self.d_model,
