@@ -5,7 +5,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +84,10 @@ def end_to_end(
         text=True,
     ) as process:
         seen.extend((time.perf_counter(), line) for line in process.stdout or ())
-    said = "".join(line for _, line in seen[-5:])
     if process.returncode:
+        said = "".join(line for _, line in seen[-5:])
         raise RuntimeError(f"{' '.join(command)} ended with code {process.returncode}:\n{said}")
-    marks = [now for now, line in seen if line.startswith(f"step {warm_up:,}/")]
-    ends = [now for now, line in seen if line.startswith("Trained to step")]
-    if not marks or not ends:
-        raise RuntimeError(f"jaxformer train has not said when it was at step {warm_up}:\n{said}")
+    seconds = seconds_after(seen, warm_up)
     bare = run_alone(
         sys.executable,
         "ours",
@@ -98,12 +95,27 @@ def end_to_end(
         allocator=allocator,
         environment=environment,
     )
-    seconds = ends[0] - marks[0]
     return {
         "seconds": seconds,
         "bare_seconds": bare["seconds"],
         "share": bare["seconds"] / seconds,
     }
+
+
+def seconds_after(seen: Sequence[tuple[float, str]], step: int) -> float:
+    """Returns the seconds from the line of metrics of a step to the last word of a training.
+
+    Args:
+      seen: when each line was printed, and the line.
+
+    Raises: RuntimeError if there is no such line.
+    """
+    marks = [now for now, line in seen if line.startswith(f"step {step:,}/")]
+    ends = [now for now, line in seen if line.startswith("Trained to step")]
+    if not marks or not ends:
+        said = "".join(line for _, line in seen[-5:])
+        raise RuntimeError(f"jaxformer train has not said when it was at step {step}:\n{said}")
+    return ends[0] - marks[0]
 
 
 def help_seconds(times: int = 5) -> float:

@@ -3,6 +3,7 @@
 The peers are not run here: `make bench` installs them.
 """
 
+import io
 import json
 import os
 import subprocess
@@ -23,6 +24,7 @@ from experiments.benchmarks import (
 )
 from experiments.benchmarks.sizes import EOS, SIZES, pieces, read_batches, write_batches
 from experiments.benchmarks.summary import best, ratios, spread
+from jaxformer.run.progress import Progress
 
 SMOKE = SIZES["smoke"]
 
@@ -254,6 +256,21 @@ def test_the_corpus_is_of_the_size_asked_for(tmp_path):
     lengths = {len(line.split()) for side in sides for line in side}
     assert (min(lengths), max(lengths)) == (7, 14)
     assert sides[0] != sides[1]
+
+
+def test_a_training_is_timed_by_what_it_prints():
+    stream = io.StringIO()
+    metrics = {"loss": 2.0, "source_tokens": 3.0, "target_tokens": 3.0}
+    with Progress(stream, 1200) as progress:
+        for step in (999, 1000, 1200):
+            progress.step(step, metrics, 6, 1.0)
+            progress.row({**metrics, "step": step, "learning_rate": 0.1, "padding": 0.0})
+    said = [*stream.getvalue().splitlines(True), "Trained to step 1,200: runs/x\n"]
+    seen = [(10.0 * number, line) for number, line in enumerate(said)]
+    assert end_to_end.seconds_after(seen, 1000) == 20.0
+    for lines, step in ((seen[:-1], 1000), (seen, 100)):
+        with pytest.raises(RuntimeError, match=f"has not said when it was at step {step}"):
+            end_to_end.seconds_after(lines, step)
 
 
 @pytest.mark.parametrize(
