@@ -116,7 +116,7 @@ SETTINGS = {
     "--config.optimizer.schedule=jaxformer.optim:nom_rate": "optimizer.schedule="
     "'jaxformer.optim:nom_rate': jaxformer.optim has no 'nom_rate'. Correct the name.",
     "--config.data.corpus=bibel": "Unknown corpus 'bibel'; choose one of bible, multi30k, "
-    "plain_text, wmt14, or name a TFDS builder class as 'package.module:Class'.",
+    "plain_text, treebank, wmt14, or name a TFDS builder class as 'package.module:Class'.",
     "--config.data.vocab_size=260": "data.vocab_size=260 is out of range. Set it to a whole "
     "number above 260, which the special tokens and the bytes alone take.",
     "--config.data.vocab_size=20000": "A vocabulary of 20000 is larger than the training text "
@@ -326,4 +326,5 @@ def test_every_command_has_help(jaxformer, command):
     result = jaxformer(command, "--help")
     assert (result.code, result.err) == (0, "")
     assert f"usage: jaxformer {command}" in result.out
-    assert ("folder of the sweep" if command == "report" else "--workdir") in result.out
+    takes = {"report": "folder of the sweep", "preflight": "--topology", "memory": "--database"}
+    assert takes.get(command, "--workdir") in result.out
