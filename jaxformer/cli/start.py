@@ -47,7 +47,7 @@ from jaxformer.run.preparation import TrainingData, tokenizer_folder
 from jaxformer.run.progress import Progress
 from jaxformer.run.restoring import abstract_params, checkpoints_path, count_parameters
 from jaxformer.run.signals import noted_signals
-from jaxformer.run.stopping import agreed_stop
+from jaxformer.run.stopping import Stop
 from jaxformer.run.tally import Tally
 from jaxformer.run.training import Validate, resume_point
 from jaxformer.run.training import train as run_loop
@@ -166,8 +166,8 @@ def train(
             _told_where_to_go_on(checkpoints),
             _metrics(workdir, last_kept, is_first) as metrics_file,
             noted_signals() as noted_signal,
-            agreed_stop(noted_signal, here) as stop,
         ):
+            stop = Stop(noted_signal, here)
             here.wait_for_all()
             # Where an operation is looked for, the state is needed once more.
             step_of_run = jit_step(train_step, shardings, mesh, donate=not debug_nans)
