@@ -5,6 +5,7 @@ What needs eight is run by functions of this module in a process that pretends t
 
 import functools
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -127,6 +128,22 @@ def train_in(folder, ways):
             assert jax.tree.map(lambda leaf: leaf.sharding, state) == expected
 
 
+def run_the_docs():
+    """Runs the code of docs/sharding.md on a tiny model, and checks that its ways agree."""
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "docs/sharding.md").read_text("utf-8"), re.M | re.S
+    )
+    assert len(blocks) == 3
+    sizes = "vocab_size=41, d_model=24, d_ff=40, num_heads=8, d_k=3, d_v=5"
+    layers = "num_encoder_layers=1, num_decoder_layers=1"
+    names, found = {"batch": batch_of(0, 16)}, []
+    for block in blocks:
+        exec(block.replace("vocab_size=32_000", f"{sizes}, {layers}"), names)
+        found.append(names["state"].params)
+    for params in found[1:]:
+        assert is_close(params, found[0], 1e-4)
+
+
 def run_on_eight(call):
     """Runs a function of this module where there are eight devices; returns what it printed."""
     done = subprocess.run(
@@ -187,6 +204,11 @@ def test_eight_devices_give_what_one_gives(eight, one, way):
 @pytest.mark.parametrize("way", EVERY)
 def test_nothing_is_laid_out_anew_on_the_way(eight, way):
     assert "Involuntary full rematerialization" not in eight(way)[1]
+
+
+@pytest.mark.slow
+def test_the_docs_run():
+    run_on_eight("run_the_docs()")
 
 
 def test_a_mapped_step_refuses_other_axes():
