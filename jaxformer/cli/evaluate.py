@@ -71,9 +71,9 @@ def _evaluate(config: dict, workdir: Path, wanted: str | None, protocol: str | N
 
     with mistakes():
         encoded = encode_pairs(pairs, trained.tokenizer)
+        compare({"text": fingerprint(encoded), "checkpoints": trained.steps}, channel())
         check_evaluable(encoded, split, config["data"]["max_length"])
         batches = eval_batches(encoded, config["data"]["target_tokens"], num_shares(mesh))
-        compare({"text": fingerprint(encoded), "checkpoints": trained.steps}, channel())
         found = likelihood(
             jax.jit(make_eval_step(trained.model)),
             trained.params,

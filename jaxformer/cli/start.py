@@ -47,7 +47,7 @@ from jaxformer.run.preparation import TrainingData, tokenizer_folder
 from jaxformer.run.progress import Progress
 from jaxformer.run.restoring import abstract_params, checkpoints_path, count_parameters
 from jaxformer.run.signals import noted_signals
-from jaxformer.run.stopping import agreed_stop
+from jaxformer.run.stopping import Stop
 from jaxformer.run.tally import Tally
 from jaxformer.run.training import Validate, resume_point
 from jaxformer.run.training import train as run_loop
@@ -89,11 +89,6 @@ def train(
     training, here = config["train"], channel()
     is_first = here.process_id == 0
     with mistakes():
-        if debug_nans and here.num_processes > 1:
-            raise Mistake(
-                f"--debug_nans looks for the operation in one process, and there are "
-                f"{here.num_processes}. Leave it out, or start one alone, from the same workdir."
-            )
         compare_programs(workdir, config, here)
         last_step, meta, faults = look_into(workdir, config)
         mesh = _make_mesh(config)
@@ -171,8 +166,8 @@ def train(
             _told_where_to_go_on(checkpoints),
             _metrics(workdir, last_kept, is_first) as metrics_file,
             noted_signals() as noted_signal,
-            agreed_stop(noted_signal, here) as stop,
         ):
+            stop = Stop(noted_signal, here)
             here.wait_for_all()
             # Where an operation is looked for, the state is needed once more.
             step_of_run = jit_step(train_step, shardings, mesh, donate=not debug_nans)

@@ -133,7 +133,7 @@ class Channel:
     def _listen(self, peer: int, connection: socket.socket) -> None:
         # An error is silence for too long, or what is no message.
         with (
-            contextlib.suppress(OSError, ValueError),
+            contextlib.suppress(OSError, ValueError, TypeError, KeyError),
             connection,
             connection.makefile("rb") as lines,
         ):

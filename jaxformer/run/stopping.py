@@ -1,9 +1,8 @@
 """A signal to one process as a wish that all of them obey at the same step."""
 
-import contextlib
 import signal
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 
 from jaxformer.io.hosts import Channel
 
@@ -18,10 +17,17 @@ class Stop:
     """
 
     def __init__(self, noted_signal: Callable[[], signal.Signals | None], channel: Channel) -> None:
+        """Begins to listen to what the others wish.
+
+        Args:
+          noted_signal: of this process, see `noted_signals`.
+        """
         self._noted_signal, self._channel = noted_signal, channel
         self._lock = threading.Lock()
         self._steps, self._last = 0, 0
         self._obeyed: signal.Signals | None = None
+        if channel.num_processes > 1:
+            threading.Thread(target=self._agree, name="stop", daemon=True).start()
 
     def is_due(self) -> bool:
         """Returns whether the step just taken is the last; to be asked after every step."""
@@ -40,36 +46,14 @@ class Stop:
         """Returns the signal that is obeyed, which another process may have got; None without."""
         return self._obeyed
 
-    def agree(self) -> None:
-        """Waits, in a thread of its own, for a wish, and finds the step that all can stop at."""
+    def _agree(self) -> None:
+        """Waits for a wish, and finds the step that all can stop at.
+
+        A process that has taken all its steps answers, too, as long as it lives.
+        """
         wish = self._channel.wait_for(_WISH)
         with self._lock:
-            self.say_how_far()
+            self._channel.write(f"{_BEGUN}/{self._channel.process_id}", self._steps)
             everybody = range(self._channel.num_processes)
             begun = [self._channel.wait_for(f"{_BEGUN}/{number}") for number in everybody]
             self._last, self._obeyed = max(begun) + 1, signal.Signals(wish)
-
-    def say_how_far(self) -> None:
-        """Tells the others how many steps this process has taken; only the first time counts.
-
-        Also to be done after the last step: nobody may wait for a process that takes no more.
-        """
-        self._channel.write(f"{_BEGUN}/{self._channel.process_id}", self._steps)
-
-
-@contextlib.contextmanager
-def agreed_stop(
-    noted_signal: Callable[[], signal.Signals | None], channel: Channel
-) -> Generator[Stop]:
-    """Yields the end that the first signal to any process asks for.
-
-    Args:
-      noted_signal: of this process, see `noted_signals`.
-    """
-    stop = Stop(noted_signal, channel)
-    if channel.num_processes > 1:
-        threading.Thread(target=stop.agree, name="stop", daemon=True).start()
-    try:
-        yield stop
-    finally:
-        stop.say_how_far()

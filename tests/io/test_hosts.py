@@ -99,9 +99,10 @@ def test_silence_is_a_loss(one_end):
     assert 0.1 < time.monotonic() - began < 5
 
 
-def test_what_is_no_message_is_a_loss(one_end):
+@pytest.mark.parametrize("words", [b"GET / HTTP/1.1\r\n", b"[1]\n", b'{"a": 1}\n'])
+def test_what_is_no_message_is_a_loss(one_end, words):
     channel, far = one_end
-    far.sendall(b"GET / HTTP/1.1\r\n")
+    far.sendall(words)
     assert channel.wait_until(lambda: bool(channel.read(LOST)), 0.2)
 
 

@@ -8,18 +8,18 @@ import time
 import pytest
 
 from jaxformer.io.hosts import channel
-from jaxformer.run.stopping import agreed_stop
+from jaxformer.run.stopping import Stop
 from tests.channels import channels_of, in_threads
 
 
 def test_alone_it_is_the_signal_that_was_noted():
     noted = []
-    with agreed_stop(lambda: noted[0] if noted else None, channel()) as stop:
-        assert not stop.is_due()
-        assert stop.obeyed() is None
-        noted.append(signal.SIGINT)
-        assert stop.is_due()
-        assert stop.obeyed() is signal.SIGINT
+    stop = Stop(lambda: noted[0] if noted else None, channel())
+    assert not stop.is_due()
+    assert stop.obeyed() is None
+    noted.append(signal.SIGINT)
+    assert stop.is_due()
+    assert stop.obeyed() is signal.SIGINT
 
 
 class Steps:
@@ -51,15 +51,15 @@ def test_all_stop_after_the_same_step(case):
 
     def train(channel):
         number, noted = channel.process_id, []
-        with agreed_stop(lambda: noted[0] if noted else None, channel) as stop:
-            for step in range(1, num_steps + 1):
-                steps.take(number, step)
-                if number in wishes and step == wishes[number][0]:
-                    noted.append(signal.Signals(wishes[number][1]))
-                if step < num_steps and stop.is_due():
-                    break
-                time.sleep(generator.random() * 0.002)
-            steps.leave(number)
+        stop = Stop(lambda: noted[0] if noted else None, channel)
+        for step in range(1, num_steps + 1):
+            steps.take(number, step)
+            if number in wishes and step == wishes[number][0]:
+                noted.append(signal.Signals(wishes[number][1]))
+            if step < num_steps and stop.is_due():
+                break
+            time.sleep(generator.random() * 0.002)
+        steps.leave(number)
         return step, stop.obeyed()
 
     with channels_of(count) as channels:
@@ -78,14 +78,32 @@ def test_a_wish_in_time_is_obeyed():
 
     def train(channel):
         wish = (lambda: noted[0]) if channel.process_id else (lambda: None)
-        with agreed_stop(wish, channel) as stop:
-            for step in range(1, 1000):
-                if stop.is_due():
-                    return step, stop.obeyed()
-                time.sleep(0.005)
+        stop = Stop(wish, channel)
+        for step in range(1, 1000):
+            if stop.is_due():
+                return step, stop.obeyed()
+            time.sleep(0.005)
         return None
 
     with channels_of(2) as channels:
         first, second = in_threads(*[lambda each=each: train(each) for each in channels])
     assert first == second
     assert first[1] is signal.SIGTERM
+
+
+def test_nobody_waits_for_one_that_has_taken_all_its_steps():
+    with channels_of(2) as (first, second):
+        stop = Stop(lambda: None, first)
+        for _ in range(5):
+            assert not stop.is_due()
+
+        def go_on():
+            stop = Stop(lambda: signal.SIGTERM, second)
+            for step in range(1, 1000):
+                if stop.is_due():
+                    return step
+                time.sleep(0.005)
+            return None
+
+        # More than the other has taken; in a run, both have as many to take.
+        assert in_threads(go_on)[0] > 5
