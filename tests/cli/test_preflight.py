@@ -131,9 +131,9 @@ def test_the_text_says_what_the_figures_say(jaxformer):
         "peaks        a chip: 197 TFLOP/s, memory 819 GB/s, links 200 GB/s each way "
         "(cloud.google.com/tpu/docs/v5e)",
         "  exchange   all-reduce x 5 among 4: 2.56 kB, at least 3.84 kB sent",
-        "  work       9.2 kFLOP, 20.3 kB a device",
+        "  work       9.2 kFLOP, 20.8 kB a device",
         # 6,144 bytes by 200 GB/s; the products and the memory take less.
-        "  time       at least 30.7 ns, bound by exchange (products 0.0467 ns, memory 24.8 ns, "
+        "  time       at least 30.7 ns, bound by exchange (products 0.0467 ns, memory 25.4 ns, "
         "exchange 30.7 ns)",
         "speed        at most 10,416,666,667 target tokens a second; 4,166,666,667 at 40% of that",
         "verdict      fits",
