@@ -141,6 +141,14 @@ def test_the_text_says_what_the_figures_say(jaxformer):
         assert line in result.out.splitlines()
 
 
+@pytest.mark.usefixtures("without_compiling")
+def test_the_search_can_be_left_out(jaxformer):
+    result = jaxformer(*ASKED, "--no_search", "--json")
+    assert (result.code, json.loads(result.out)["search"]) == (0, None)
+    assert "search" not in jaxformer(*ASKED, "--no_search").out
+    assert "search       32 x 128, 2 beams, at most 178 positions" in jaxformer(*ASKED).out
+
+
 def test_what_does_not_fit_ends_with_code_1(jaxformer, without_compiling):
     without_compiling(700_000)
     result = jaxformer(*ASKED)
@@ -253,7 +261,7 @@ def paper(size):
 @pytest.mark.parametrize("topology", SLICES)
 @pytest.mark.parametrize("size", ["base", "big"])
 def test_the_papers_models_on_slices(on_slice, size, topology):
-    found = on_slice(topology, paper(size))
+    found = on_slice(topology, paper(size), "--no_search")
     machine, (step,) = found["machine"], found["train"]
     assert machine["chips"] == machine["devices"] == SLICES[topology]
     assert machine["devices"] * step["flops"] == pytest.approx(flops_of(found), rel=0.05)
@@ -265,7 +273,7 @@ def test_the_papers_models_on_slices(on_slice, size, topology):
 @pytest.mark.needs("tpu-compiler")
 def test_activations_shrink_as_the_mesh_grows(on_slice):
     few, many = (
-        on_slice(topology, paper("base"))["train"][0]["memory"]
+        on_slice(topology, paper("base"), "--no_search")["train"][0]["memory"]
         for topology in ("v5e:2x2", "v5e:4x4")
     )
     assert many["temporaries"] < few["temporaries"]
