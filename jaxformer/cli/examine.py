@@ -45,12 +45,15 @@ Report = dict[str, Any]
 Say = Callable[[str], None]
 
 
-def examine(config: build.Config, *, topology: str, all_shapes: bool, say: Say) -> Report:
+def examine(
+    config: build.Config, *, topology: str, all_shapes: bool, with_search: bool, say: Say
+) -> Report:
     """Returns what a config's programs need on a machine: figures and a verdict, fit for JSON.
 
     Args:
       topology: name of a slice of TPUs; "" for the devices of this process.
       all_shapes: every shape of batches that a plan may choose, not just the dearest.
+      with_search: the search of `evaluate` too.
       say: called with a line before each compilation.
 
     Raises: Mistake for what the user can mend.
@@ -59,7 +62,7 @@ def examine(config: build.Config, *, topology: str, all_shapes: bool, say: Say) 
         machine = tpu_slice(topology) if topology else here()
         mesh = make_mesh(**config["parallel"], devices=machine.devices)
     steps = examine_training(config, machine, mesh, all_shapes=all_shapes, say=say)
-    search = _examine_search(config, machine, say)
+    search = _examine_search(config, machine, say) if with_search else None
     return {
         "machine": _describe(machine),
         "mesh": dict(mesh.shape),
@@ -99,6 +102,7 @@ def examine_training(
         batch = with_shardings(abstract_batch(shape), batch_shardings(mesh))
         with mistakes():
             figures = _examine(machine, held, step, state, batch)
+        figures.pop("loops", None)
         found.append({"shape": shape._asdict(), "planned_rows": planned.rows, **figures})
     return found
 
@@ -209,7 +213,7 @@ def _whole_run(step: Report, num_steps: int) -> Report | None:
 
 
 def _verdict(
-    config: build.Config, machine: Machine, mesh: Mesh, steps: list[Report], search: Report
+    config: build.Config, machine: Machine, mesh: Mesh, steps: list[Report], search: Report | None
 ) -> Report:
     lacking = [step for step in steps if not step["fits"]]
     advice = []
@@ -225,9 +229,10 @@ def _verdict(
             num_devices=len(machine.devices),
             fsdp=mesh.shape["fsdp"],
         )
-    if not search["fits"]:
+    searches = search is None or search["fits"]
+    if not searches:
         advice.append(
             f"Search in smaller batches: --config.decode.batch_tokens="
             f"{config['decode']['batch_tokens'] // 2}."
         )
-    return {"fits": not lacking and search["fits"], "advice": advice}
+    return {"fits": not lacking and searches, "advice": advice}

@@ -33,6 +33,9 @@ def run(argv: Sequence[str]) -> int:
     options.add_argument(
         "--all_shapes", action="store_true", help="every shape of batches, not just the largest"
     )
+    options.add_argument(
+        "--no_search", action="store_true", help="the training step alone, in half the time"
+    )
     options.add_argument("--json", action="store_true", help="print the figures as JSON")
     chosen = options.read(rest)
     if not spec:
@@ -51,8 +54,9 @@ def run(argv: Sequence[str]) -> int:
 
     found = examine(
         tree.to_dict(),
-        topology=chosen.topology,
+        topology=chosen.topology or "",
         all_shapes=chosen.all_shapes,
+        with_search=not chosen.no_search,
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
     if chosen.json:

@@ -39,15 +39,16 @@ def _lines(report: Report) -> Iterator[str]:
             f"source + target slots{padding}"
         )
         yield from _program(step)
-    search = report["search"]
-    yield ""
-    yield (
-        f"search       {search['shape']['rows']} x {search['shape']['source']}, "
-        f"{search['num_beams']} beams, at most {search['positions']} positions"
-    )
-    yield from _program(search)
-    if search.get("position"):
-        yield from (f"  a position {line[2:].lstrip()}" for line in _costs(search["position"]))
+    if search := report["search"]:
+        yield ""
+        yield (
+            f"search       {search['shape']['rows']} x {search['shape']['source']}, "
+            f"{search['num_beams']} beams, at most {search['positions']} positions"
+        )
+        yield from _program(search)
+        if search.get("position"):
+            yield "  of it, one position:"
+            yield from _costs(search["position"])
     yield ""
     yield from _whole_run(report["run"])
     verdict = report["verdict"]

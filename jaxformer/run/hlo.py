@@ -27,6 +27,7 @@ _CALLED = re.compile(
     r"\b(?:calls|to_apply|body|branch_computations|called_computations|true_computation|"
     r"false_computation)=(?:%?([\w.\-]+)|\{([^}]*)\})"
 )
+_CONDITION = re.compile(r"\bcondition=%?([\w.\-]+)")
 _TRIPS = re.compile(r'"?known_trip_count"?\s*[:=]\s*\{\s*"?n"?\s*[:=]\s*"?(\d+)')
 
 
@@ -55,7 +56,8 @@ class Operation:
     Attributes:
       results: its array, or those of its tuple.
       operands: names of operations of the same computation.
-      number: of a parameter, which operand of the caller it is.
+      number: of a parameter, which operand of the caller it is; the value of a constant, if that is
+        a whole number.
       called: names of computations, without the condition of a loop.
       rest: what stands behind the operands.
     """
@@ -67,12 +69,6 @@ class Operation:
     number: int | None
     called: tuple[str, ...]
     rest: str
-
-    @property
-    def trips(self) -> int | None:
-        """How often a loop's body runs, None where the compiler does not know."""
-        found = _TRIPS.search(self.rest)
-        return int(found[1]) if found else None
 
 
 @dataclass(frozen=True)
@@ -87,6 +83,13 @@ class Computation:
     name: str
     operations: dict[str, Operation]
     root: str
+
+    def source(self, name: str) -> Operation | None:
+        """Returns the operation of a name, or what it is a copy of."""
+        found = self.operations.get(name)
+        while found is not None and found.opcode in ("copy", "bitcast", "copy-start", "copy-done"):
+            found = self.operations.get(found.operands[0])
+        return found
 
     def operands(self, operation: Operation) -> Iterator[Operation]:
         """Yields the operations that are the operands of one."""
@@ -108,6 +111,26 @@ class Program:
     computations: dict[str, Computation]
     entry: str
     partitions: int
+
+    def trips(self, computation: Computation, loop: Operation) -> int | None:
+        """Returns how often a loop's body runs, None where that is not known.
+
+        TPU's compiler does not say it; there it is read from the condition, if that is one of the
+        loops that jax makes of scans: a counter from 0, below a constant.
+        """
+        if found := _TRIPS.search(loop.rest):
+            return int(found[1])
+        named = _CONDITION.search(loop.rest)
+        condition = self.computations.get(named[1]) if named else None
+        if condition is None or "direction=LT" not in condition.operations[condition.root].rest:
+            return None
+        counter, *limits = condition.operands(condition.operations[condition.root])
+        place = re.search(r"index=(\d+)", counter.rest)
+        start = next(computation.operands(loop), None)
+        if not limits or limits[0].opcode != "constant" or place is None or start is None:
+            return None
+        first = computation.source(start.operands[int(place[1])])
+        return limits[0].number if first is not None and first.number == 0 else None
 
 
 def parse(text: str) -> Program:
@@ -149,7 +172,7 @@ def _parse_operation(name: str, text: str) -> Operation:
         opcode=opcode[1],
         results=arrays_of(text[:end]),
         operands=tuple(_OPERAND.findall(within)),
-        number=int(within) if opcode[1] == "parameter" else None,
+        number=int(within) if opcode[1] in ("parameter", "constant") and within.isdigit() else None,
         called=tuple(each for each in called if each),
         rest=rest,
     )

@@ -43,8 +43,7 @@ def bytes_moved(program: Program, computation: Computation, operation: Operation
         fused = program.computations[operation.called[0]]
         return _read_by_fused(fused, operands) + _written_by_fused(fused, operation)
     if opcode.removesuffix("-start") in _SLICES:
-        starts = _size(array for each in operands[1:] for array in each.results)
-        return 2 * _size(operation.results[:1]) + starts
+        return _moved_by_slice(operation, operands)
     if opcode == "dynamic-update-slice":
         # In place: what is put in is read, and written.
         return 2 * _size(operands[1].results)
@@ -54,6 +53,15 @@ def bytes_moved(program: Program, computation: Computation, operation: Operation
     return given + results
 
 
+def _moved_by_slice(operation: Operation, operands: list[Operation]) -> float:
+    # The results of an asynchronous one begin with its operands.
+    number = len(operands) if operation.opcode.endswith("-start") else 0
+    piece = operation.results[number]
+    read = piece.bytes if _size(operands[0].results) else 0.0
+    starts = _size(array for each in operands[1:] for array in each.results)
+    return read + starts + _size([piece])
+
+
 def _read_by_fused(fused: Computation, operands: list[Operation]) -> float:
     users: dict[str, list[Operation]] = {}
     for each in fused.operations.values():
@@ -61,7 +69,7 @@ def _read_by_fused(fused: Computation, operands: list[Operation]) -> float:
             users.setdefault(name, []).append(each)
     total = 0.0
     for each in fused.operations.values():
-        if each.number is not None and each.number < len(operands):
+        if each.opcode == "parameter" and each.number is not None:
             whole = _size(operands[each.number].results)
             total += min(whole, _read_of(each, users, whole))
     return total
@@ -88,7 +96,7 @@ def _read_of(parameter: Operation, users: dict[str, list[Operation]], whole: flo
         if user.opcode in _VIEWS:
             total += _read_of(user, users, whole)
         elif user.opcode in _SLICES and is_first:
-            total += _size(user.results)
+            total += sum(array.bytes for array in user.results)
         elif not (user.opcode == "dynamic-update-slice" and is_first):
             return whole
     return total

@@ -93,7 +93,8 @@ def _cost_of(program: Program, computation: Computation, is_fused: bool) -> Cost
             program.computations[name] for name in operation.called if name in program.computations
         ]
         if operation.opcode == "while":
-            body, trips = _cost_of(program, called[0], is_fused), operation.trips
+            body = _cost_of(program, called[0], is_fused)
+            trips = program.trips(computation, operation)
             total.add(body, 1 if trips is None else trips)
             if trips is None:
                 total.loops.append(body)

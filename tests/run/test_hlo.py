@@ -18,8 +18,7 @@ def test_a_stored_program_is_read():
     main = program.computations["main"]
     assert main.root == "result"
     loop = main.operations["while.0"]
-    assert (loop.opcode, loop.called, loop.trips) == ("while", ("known_body",), 5)
-    assert main.operations["while.7"].trips is None
+    assert (loop.opcode, loop.called) == ("while", ("known_body",))
     assert [array.dimensions for array in loop.results] == [(), (8, 16), (5, 8, 16)]
     start = main.operations["copy-start.1"]
     assert [each.in_main_memory for each in start.results] == [False, True, False]
@@ -62,4 +61,29 @@ def test_every_operation_of_a_real_program_is_read():
     ]
     assert len(operations) == len(lines) > 10
     assert all(each.opcode for each in operations)
-    assert [each.trips for each in operations if each.opcode == "while"] == [7]
+    assert [
+        program.trips(made, each)
+        for made in program.computations.values()
+        for each in made.operations.values()
+        if each.opcode == "while"
+    ] == [7]
+
+
+def test_how_often_a_loop_runs():
+    def trips(text, name):
+        program = parse(text)
+        main = program.computations["main"]
+        return program.trips(main, main.operations[name])
+
+    assert trips(SMALL, "while.0") == 5
+    assert trips(SMALL, "while.7") is None
+    # Where the compiler does not say it, the condition does: below 5, from 0.
+    unsaid = SMALL.replace('"known_trip_count":{"n":"5"},', "")
+    assert trips(unsaid, "while.0") == 5
+    for before, after in (
+        ("%zero = s32[]{:T(128)} constant(0)", "%zero = s32[]{:T(128)} constant(3)"),
+        ("direction=LT", "direction=GT"),
+        ("%five = s32[]{:T(128)} constant(5)", "%five = s32[]{:T(128)} copy(%number.3)"),
+    ):
+        assert before in unsaid
+        assert trips(unsaid.replace(before, after), "while.0") is None

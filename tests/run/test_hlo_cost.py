@@ -35,6 +35,7 @@ def test_collectives_are_counted_as_often_as_their_loop_runs():
 def test_bytes_are_those_of_the_main_memory():
     parts = {
         "copied to the processor's own memory": 1024,
+        "a slice copied there": 512,
         "product": 256 + 1024,
         "converted": 256 + 512,
         # Of a stack of 5, each time through the loop reads and writes one.
