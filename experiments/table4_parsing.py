@@ -3,9 +3,10 @@
     python experiments/table4_parsing.py --workdir=runs/parsing --split=valid --limit=300
 
 Writes to the output folder (WORKDIR/parsing) SPLIT.json, SPLIT.md and SPLIT.png with the scores,
-SPLIT.txt with the parser's output as it is, short sentences first, and SPLIT.candidate.ptb and SPLIT.reference.ptb for
-EVALB itself. What is no tree over the words counts as a tree without brackets, and is counted. The
-output is kept as it comes: the same command goes on where it was stopped.
+SPLIT.txt with the parser's output as it is, short sentences first, and SPLIT.candidate.ptb and
+SPLIT.reference.ptb for EVALB itself. What is no tree over the words counts as a tree without
+brackets, and is counted. The output is kept as it comes: the same command goes on where it was
+stopped.
 """
 
 import argparse
