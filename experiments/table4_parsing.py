@@ -3,16 +3,16 @@
     python experiments/table4_parsing.py --workdir=runs/parsing --split=valid --limit=300
 
 Writes to the output folder (WORKDIR/parsing) SPLIT.json, SPLIT.md and SPLIT.png with the scores,
-SPLIT.txt with the parser's output as it is, and SPLIT.candidate.ptb and SPLIT.reference.ptb for
-EVALB itself. What is no tree over the words counts as a tree without brackets, and is counted. The
-output is kept as it comes: the same command goes on where it was stopped.
+SPLIT.txt with the parser's output as it is, short sentences first, and SPLIT.candidate.ptb and
+SPLIT.reference.ptb for EVALB itself. What is no tree over the words counts as a tree without
+brackets, and is counted. The output is kept as it comes: the same command goes on where it was
+stopped.
 """
 
 import argparse
 import dataclasses
 import json
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -82,10 +82,8 @@ def measure(arguments: argparse.Namespace) -> None:
     stem = folder / arguments.split
     decode = {name: config["decode"][name] for name in ("num_beams", "alpha", "extra_length")}
     details = {"split": arguments.split, "checkpoints": trained.steps, **decode}
-    started = time.monotonic()
     sentences = [sentence for sentence, _ in pairs]
     outputs = parse(config, trained, sentences, stem.with_suffix(".txt"), details)
-    details["seconds"] = round(time.monotonic() - started, 1)
     references = [delinearise(tree, sentence.split()) for sentence, tree in pairs]
     record, candidates = assess(outputs, references)
     record = {**details, **record}
@@ -112,7 +110,8 @@ def parse(
 ) -> list[str]:
     """Returns the output for every sentence, in order, and keeps it in `path` as it comes.
 
-    The file's first line says what it was made with; of another making, it is begun anew.
+    There, short sentences come first, after a line that says what the outputs were made with; a
+    file of another making is begun anew.
     """
     tokenizer, decode = trained.tokenizer, config["decode"]
     lengths = [len(tokens) for tokens in tokenizer.encode(sentences)]
