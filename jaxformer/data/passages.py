@@ -53,7 +53,7 @@ def read_passages(path: Path) -> list[Passage]:
     Raises: OSError if it cannot be read; ValueError if it is not UTF-8.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path} is not UTF-8 (byte {error.start:,}: {error.reason}). Convert it to UTF-8."

@@ -11,10 +11,10 @@ import numpy as np
 from jaxformer.data.passages import Passage
 from jaxformer.io.vector_store import Entry, VectorStore, open_milvus
 from jaxformer.run.main_point import Span, choose, is_within, word_scores, words
-from jaxformer.run.reading import ROLLOUT, Reader, Reading, pool_pieces
+from jaxformer.run.reading import Reader, Reading, pool_pieces
 
 PASSAGE, MAIN_POINT = "passage", "main_point"
-DEFAULTS: Mapping[str, Any] = {"share": 0.25, "score": ROLLOUT, "vector": PASSAGE}
+SHARE = 0.25
 
 
 class Answer(NamedTuple):
@@ -92,12 +92,13 @@ def open_memory(
     Args:
       may_be_new: whether one that is not there is made.
       settings: `share`, `score` and `vector` as `Memory` has them. A memory keeps those that it was
-        made with, DEFAULTS where none were given.
+        made with; without any, that is a quarter, the last layer, and the whole passage.
 
     Raises: ValueError if the memory was made with another encoder or other settings, or as
       `open_milvus`; OSError if it cannot be read or written.
     """
-    about = {"encoder": reader.digest, **DEFAULTS, **settings}
+    defaults = {"share": SHARE, "score": reader.last_layer, "vector": PASSAGE}
+    about = {"encoder": reader.digest, **defaults, **settings}
     with open_milvus(path, width=reader.width if may_be_new else 0, about=about) as store:
         known = store.about
         for name in ("encoder", *settings):
@@ -106,7 +107,7 @@ def open_memory(
                     f"The memory {os.fspath(path)} was made with {name}={known.get(name)!r}, got "
                     f"{about[name]!r}. Use the same, or make a new memory."
                 )
-        yield Memory(store, reader, **{name: known[name] for name in DEFAULTS})
+        yield Memory(store, reader, **{name: known[name] for name in defaults})
 
 
 def _passage(content: Mapping[str, Any]) -> Passage:

@@ -57,9 +57,9 @@ def test_every_form_is_measured_and_a_second_run_goes_on(run, tmp_path):
     verse_rows, run_rows = (record[kind]["rows"] for kind in ("verses", "runs of five verses"))
     assert (record["verses"]["passages"], record["verses"]["queries"]) == (14, 12)
     assert record["runs of five verses"]["passages"] == 4
-    # Whole; two layers, rollout, TF-IDF and random in context; the last three and the last layer
+    # Whole; two layers, rollout, TF-IDF and random in context; the last layer, TF-IDF and random
     # read again; each at two shares.
-    assert len(verse_rows) == len(run_rows) == 1 + 2 * 5 + 2 * 4
+    assert len(verse_rows) == len(run_rows) == 1 + 2 * 5 + 2 * 3
     forms = {(row["form"], row["words"], row["share"]) for row in verse_rows}
     assert {("whole", "", 1.0), ("in context", "layer 1", 0.5)} <= forms
     assert {("read again", "TF-IDF", 0.25), ("read again", "layer 2", 0.25)} <= forms

@@ -1,9 +1,12 @@
 """How much attention each token receives."""
 
+import jax
 import numpy as np
 import pytest
 
-from jaxformer.model.salience import received, rolled_out
+from jaxformer.model import salience
+
+received, rolled_out = jax.jit(salience.received), jax.jit(salience.rolled_out)
 
 LENGTHS = [7, 4, 1]
 IS_TOKEN_BS = np.arange(7) < np.array(LENGTHS)[:, None]

@@ -40,8 +40,8 @@ def test_the_main_point_is_a_share_of_the_words(tmp_path, reader):
     for number, point in points.items():
         assert set(point) <= set(words(TEXTS[number - 1]))
     readings = dict(reader.read(TEXTS))
-    rollout_S = readings[0].scores["rollout"][1:6]
-    best = sorted(np.argsort(-rollout_S)[:2])
+    last_S = readings[0].scores["layer 2"][1:6]
+    best = sorted(np.argsort(-last_S)[:2])
     assert points[1] == [words(TEXTS[0])[place] for place in best]
 
 
