@@ -37,6 +37,10 @@ def get_config(arg: str = "") -> ConfigDict:
     model.num_decoder_layers = 6
     # "package.module:name" of the attention function (3.2.1, Eq. 1).
     model.attention = "jaxformer.model.attention:dot_product_attention"
+    # In self-attention a token sees those fewer than so many positions away (section 4, where r is
+    # 2 * this - 1); 0: all, as in the paper's models. The attention function
+    # jaxformer.model:restricted_attention also saves the time and memory of what is not seen.
+    model.attention_window = 0
     # Where the layer norm stands: post_norm as in 3.1, or pre_norm beside it.
     model.residual = "jaxformer.model.residual:post_norm"
     # What is added to the embeddings (3.5): Sinusoidal, Learned (row E of Table 3), NoPositions.

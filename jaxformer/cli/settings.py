@@ -54,6 +54,7 @@ KINDS = {
     "model.num_encoder_layers": SIZE,
     "model.num_decoder_layers": SIZE,
     "model.attention": DOTTED,
+    "model.attention_window": COUNT,
     "model.residual": DOTTED,
     "model.positions": DOTTED,
     "model.activation": DOTTED,

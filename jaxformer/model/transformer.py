@@ -78,7 +78,12 @@ class Decoder(nn.Module):
         return self.norm(x_BTD) if self.spec.residual.final_norm else x_BTD
 
     def start(
-        self, memory_BSD: jax.Array, source_valid_BS: jax.Array, num_beams: int, max_length: int
+        self,
+        memory_BSD: jax.Array,
+        source_valid_BS: jax.Array,
+        num_beams: int,
+        max_length: int,
+        window: int | None,
     ) -> Cache:
         """Returns the cache before the first position."""
         batch = memory_BSD.shape[0]
@@ -99,6 +104,7 @@ class Decoder(nn.Module):
             source_valid_BS=source_valid_BS,
             ancestor_BMP=jnp.full((batch, num_beams, max_length), -1, jnp.int32),
             length=jnp.zeros((), jnp.int32),
+            window=window,
         )
 
     def step(self, x_BMD: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
@@ -137,6 +143,9 @@ class Transformer(nn.Module):
       vocab_multiple: the shared matrix is padded to a multiple of this many rows.
       max_length: rows of a table of learned positions; nothing else reads it. Positions past it
         take its last row.
+      attention_window: in self-attention a token sees those fewer than so many positions away,
+        whatever `attend` is (section 4); None: all. With `restricted_attention` that is what it
+        costs, too.
       dtype: of the matrix products and activations; parameters, softmax, layer norm's statistics
         and logits are float32.
     """
@@ -152,6 +161,7 @@ class Transformer(nn.Module):
     vocab_multiple: int = 1
     max_length: int = 1024
     attend: Attend = dot_product_attention
+    attention_window: int | None = None
     residual: Residual = post_norm
     positions: Callable[..., nn.Module] = Sinusoidal
     activation: Activation = jax.nn.relu
@@ -164,11 +174,11 @@ class Transformer(nn.Module):
 
         Raises: ValueError if a size is below 1.
         """
-        for name in ("vocab_size", "d_model", "d_ff", "num_heads", "d_k", "d_v", "vocab_multiple"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name}={getattr(self, name)} is not a size. Set it to 1 or more."
-                )
+        sizes = ("vocab_size", "d_model", "d_ff", "num_heads", "d_k", "d_v", "vocab_multiple")
+        for name in (*sizes, "attention_window"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} is not a size. Set it to 1 or more.")
         spec = LayerSpec(
             d_model=self.d_model,
             d_ff=self.d_ff,
@@ -224,6 +234,7 @@ class Transformer(nn.Module):
             key_valid_BS=source_BS != PAD,
             query_segment_BT=source.number_BT,
             key_segment_BS=source.number_BT,
+            window=self.attention_window,
         )
         positions = Positions(source.position_BT, source.position_BT)
         return self.encoder(x_BSD, mask, positions, dropout)
@@ -245,7 +256,12 @@ class Transformer(nn.Module):
             x_BTD,
             memory_BSD,
             # Padding follows the sentences, so that causality alone hides it from real tokens.
-            Mask(query_segment_BT=target.number_BT, key_segment_BS=target.number_BT, causal=True),
+            Mask(
+                query_segment_BT=target.number_BT,
+                key_segment_BS=target.number_BT,
+                causal=True,
+                window=self.attention_window,
+            ),
             Mask(
                 key_valid_BS=source_BS != PAD,
                 query_segment_BT=target.number_BT,
@@ -263,7 +279,9 @@ class Transformer(nn.Module):
 
         Here a source row holds one sentence.
         """
-        return self.decoder.start(memory_BSD, source_BS != PAD, num_beams, max_length)
+        return self.decoder.start(
+            memory_BSD, source_BS != PAD, num_beams, max_length, self.attention_window
+        )
 
     def decode_step(self, token_BM: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Decodes one position after `token_BM` (BOS first); returns (logits_BMW, cache)."""

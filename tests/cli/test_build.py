@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxformer.cli import build
-from jaxformer.model import Learned, pre_norm
+from jaxformer.model import Learned, pre_norm, restricted_attention
 from jaxformer.optim import noam_rate
 
 BASE = Path(__file__).resolve().parent.parent.parent / "configs" / "base.py"
@@ -40,7 +40,7 @@ def test_every_field_of_the_model_is_a_setting(config):
         d_model=24, d_ff=5, num_heads=3, d_k=7, d_v=0, num_encoder_layers=2, num_decoder_layers=4,
         residual="jaxformer.model:pre_norm", positions="jaxformer.model:Learned",
         activation="jax.nn:gelu", attention="tests_attention:Holder.attend", attention_bias=True,
-        norm_epsilon=0.5, max_length=11, vocab_multiple=13, dtype="bfloat16",
+        norm_epsilon=0.5, max_length=11, vocab_multiple=13, dtype="bfloat16", attention_window=17,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(__import__("sys").modules, "tests_attention", Module)
@@ -51,6 +51,7 @@ def test_every_field_of_the_model_is_a_setting(config):
     assert model.attend is Module.Holder.attend
     assert (model.attention_bias, model.norm_epsilon, model.max_length) == (True, 0.5, 11)
     assert (model.vocab_multiple, model.dtype, model.vocab_size) == (13, jnp.bfloat16, 100)
+    assert model.attention_window == 17
 
 
 class Module:
@@ -60,6 +61,15 @@ class Module:
         """Holds the attention."""
 
         attend = staticmethod(print)
+
+
+def test_restricted_attention_needs_a_window(config):
+    config["model"].update(attention="jaxformer.model:restricted_attention")
+    with pytest.raises(ValueError, match="model.attention_window=0 restricts nothing"):
+        build.make_model(config, 10)
+    config["model"]["attention_window"] = 3
+    model = build.make_model(config, 10)
+    assert (model.attend, model.attention_window) == (restricted_attention, 3)
 
 
 def test_heads_that_do_not_come_out_even(config):
