@@ -59,6 +59,9 @@ def get_config(arg: str = "") -> ConfigDict:
     model.vocab_multiple = 1
     # Of products and activations: float32 or bfloat16; parameters and sums are float32.
     model.dtype = "float32"
+    # Of the operands of products with parameters, where it is to be shorter: bfloat16 is faster on
+    # CPUs that have units for it (AMX, AVX-512 BF16). Empty: as dtype.
+    model.product_dtype = ""
 
     optimizer = config.optimizer = ConfigDict()
     # "package.module:name" of (step, *, d_model, warmup_steps, num_steps) -> rate (5.3, Eq. 3).
@@ -139,5 +142,14 @@ def get_config(arg: str = "") -> ConfigDict:
     decode.average = 5
     # Source slots of a batch of sentences that are translated together.
     decode.batch_tokens = 4096
+
+    parallel = config.parallel = ConfigDict()
+    # Devices along each axis of the mesh (docs/sharding.md); -1, for one of them: what is left. The
+    # result does not depend on them: rows of a batch are spread, parameters are copies;
+    parallel.data = -1
+    # rows are spread, and parameters and optimiser state are cut;
+    parallel.fsdp = 1
+    # heads, the inner width and the vocabulary are cut.
+    parallel.tensor = 1
 
     return config.lock()

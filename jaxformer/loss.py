@@ -78,23 +78,26 @@ def projected_cross_entropy_sums(
     label_smoothing: jax.Array | float,
     vocab_size: int,
     chunk_tokens: int = 256,
+    product_dtype: Any = None,
 ) -> LossSums:
     """`cross_entropy_sums` of the logits hidden_BTD table_WD^T, which never exist as a whole.
 
     Columns of the batch are worked off in chunks of about `chunk_tokens` tokens (never less than
     one column, so that rows stay on their devices). Where the gradient is asked for, each chunk's
     is computed while its logits are at hand: three matrix products in all, and memory for one
-    chunk. The products take hidden_BTD's type and give float32.
+    chunk. The products' operands are rounded to product_dtype, or hidden_BTD's type where that is
+    None, and their sums are float32.
 
     Only `loss` has a gradient, with respect to hidden_BTD and table_WD.
     """
     label_smoothing = jnp.asarray(label_smoothing, jnp.float32)
+    dtype = jnp.dtype(product_dtype or hidden_BTD.dtype)
     return _projected_sums(
-        hidden_BTD, table_WD, target_BT, label_smoothing, vocab_size, chunk_tokens
+        hidden_BTD, table_WD, target_BT, label_smoothing, vocab_size, chunk_tokens, dtype
     )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
 def _projected_sums(
     hidden_BTD: jax.Array,
     table_WD: jax.Array,
@@ -102,8 +105,9 @@ def _projected_sums(
     label_smoothing: jax.Array,
     vocab_size: int,
     chunk_tokens: int,
+    dtype: Any,
 ) -> LossSums:
-    table_WD = table_WD.astype(hidden_BTD.dtype)
+    table_WD = table_WD.astype(dtype)
 
     def add_chunk(total: LossSums, chunk: _Chunk) -> tuple[LossSums, None]:
         logits_NW = _chunk_logits(chunk, table_WD, vocab_size)
@@ -123,51 +127,53 @@ def _projected_sums_forward(
     label_smoothing: jax.Array,
     vocab_size: int,
     chunk_tokens: int,
+    dtype: Any,
 ) -> tuple[LossSums, tuple[jax.Array, jax.Array]]:
-    dtype = hidden_BTD.dtype
     cast_table_WD = table_WD.astype(dtype)
-    piece_W = jnp.arange(table_WD.shape[0])
+    # The mean of a token's logits is its product with the mean of the rows.
+    mean_row_D = jnp.sum(cast_table_WD[:vocab_size].astype(jnp.float32), axis=0) / vocab_size
 
     def add_chunk(
-        carry: tuple[LossSums, jax.Array], chunk: _Chunk
+        carry: tuple[LossSums, jax.Array], chunk_and_transposed: tuple[_Chunk, jax.Array]
     ) -> tuple[tuple[LossSums, jax.Array], jax.Array]:
-        total, table_gradient_WD = carry
+        total, table_gradient_DW = carry
+        chunk, hidden_DN = chunk_and_transposed
         logits_NW = _chunk_logits(chunk, cast_table_WD, vocab_size)
-        real_N1 = (chunk.target_N != PAD).astype(jnp.float32)[:, None]
-        max_N1 = jnp.max(logits_NW, axis=-1, keepdims=True)
-        exp_NW = jnp.exp(logits_NW - max_N1)
-        sum_N1 = jnp.sum(exp_NW, axis=-1, keepdims=True)
-        is_own_NW = piece_W == chunk.target_N[:, None]
-        own_N1 = jnp.take_along_axis(logits_NW, chunk.target_N[:, None], axis=-1)
-        log_normaliser_N1 = jnp.log(sum_N1) + max_N1
-        mean_N1 = _mean_over_real(logits_NW, vocab_size)
-        nll_N1 = log_normaliser_N1 - own_N1
-        loss_N1 = nll_N1 + label_smoothing * (own_N1 - mean_N1)
+        real_N = (chunk.target_N != PAD).astype(jnp.float32)
+        max_N = jnp.max(logits_NW, axis=-1)
+        # Rounded before the sum, so that the gradient's softmax sums to 1.
+        exp_NW = jnp.exp(logits_NW - max_N[:, None]).astype(dtype)
+        sum_N = jnp.sum(exp_NW, axis=-1, dtype=jnp.float32)
+        own_N = jnp.take_along_axis(logits_NW, chunk.target_N[:, None], axis=-1)[:, 0]
+        mean_N = chunk.hidden_ND.astype(jnp.float32) @ mean_row_D
+        nll_N = jnp.log(sum_N) + max_N - own_N
+        loss_N = nll_N + label_smoothing * (own_N - mean_N)
         sums = LossSums(
-            loss=jnp.sum(loss_N1 * real_N1),
-            nll=jnp.sum(nll_N1 * real_N1),
-            correct=jnp.sum((own_N1 >= max_N1) * real_N1),
-            tokens=jnp.sum(real_N1),
+            loss=jnp.sum(loss_N * real_N),
+            nll=jnp.sum(nll_N * real_N),
+            correct=jnp.sum((own_N >= max_N) * real_N),
+            tokens=jnp.sum(real_N),
         )
-        # d loss / d logits is softmax minus the smoothed target.
-        even = label_smoothing / vocab_size
-        if table_WD.shape[0] > vocab_size:
-            even = jnp.where(piece_W < vocab_size, even, 0.0)
-        gradient_NW = exp_NW * (real_N1 / sum_N1) - real_N1 * (
-            even + jnp.where(is_own_NW, 1.0 - label_smoothing, 0.0)
+        # d loss / d logits is softmax minus the smoothed target. This is the softmax's part; its
+        # division by the sum is done to the smaller operand or result.
+        weight_N = real_N / sum_N
+        hidden_gradient_ND = weight_N[:, None] * jnp.dot(
+            exp_NW, cast_table_WD, preferred_element_type=jnp.float32
         )
-        gradient_NW = gradient_NW.astype(dtype)
-        hidden_gradient_ND = jnp.dot(gradient_NW, cast_table_WD)
-        table_gradient_WD = table_gradient_WD + jnp.einsum(
-            "nw,nd->wd", gradient_NW, chunk.hidden_ND, preferred_element_type=jnp.float32
+        weighted_DN = (hidden_DN.astype(jnp.float32) * weight_N).astype(dtype)
+        table_gradient_DW = table_gradient_DW + jnp.dot(
+            weighted_DN, exp_NW, preferred_element_type=jnp.float32
         )
-        carry = (LossSums(*map(jnp.add, total, sums)), table_gradient_WD)
+        carry = (LossSums(*map(jnp.add, total, sums)), table_gradient_DW)
         return carry, hidden_gradient_ND
 
     chunks = _split_columns(hidden_BTD, target_BT, chunk_tokens)
-    zeros_WD = jnp.zeros(table_WD.shape, jnp.float32)
-    (sums, table_gradient_WD), hidden_gradient_CND = jax.lax.scan(
-        add_chunk, (_zero_sums(), zeros_WD), chunks
+    # Laid out as the product wants it: XLA would merge a transposition with the product, for which
+    # it has no fast kernel on CPUs.
+    hidden_CDN = chunks.hidden_ND.swapaxes(1, 2)
+    zeros_DW = jnp.zeros(table_WD.shape[::-1], jnp.float32)
+    (sums, table_gradient_DW), hidden_gradient_CND = jax.lax.scan(
+        add_chunk, (_zero_sums(), zeros_DW), (chunks, hidden_CDN)
     )
     batch, length, width = hidden_BTD.shape
     hidden_gradient_BTD = (
@@ -175,12 +181,26 @@ def _projected_sums_forward(
         .swapaxes(0, 1)
         .reshape(batch, -1, width)[:, :length]
     )
-    return sums, (hidden_gradient_BTD, table_gradient_WD)
+    # The smoothed target's part needs no logits.
+    real_BT1 = (target_BT != PAD).astype(jnp.float32)[..., None]
+    own_row_BTD = jnp.take(cast_table_WD, target_BT, axis=0).astype(jnp.float32)
+    hidden_gradient_BTD -= real_BT1 * (
+        (1.0 - label_smoothing) * own_row_BTD + label_smoothing * mean_row_D
+    )
+    real_hidden_BTD = real_BT1 * hidden_BTD.astype(jnp.float32)
+    even_D = label_smoothing / vocab_size * jnp.sum(real_hidden_BTD, axis=(0, 1))
+    is_real_W1 = (jnp.arange(table_WD.shape[0]) < vocab_size)[:, None]
+    table_gradient_WD = table_gradient_DW.T - jnp.where(is_real_W1, even_D, 0.0)
+    table_gradient_WD = table_gradient_WD.at[target_BT].add(
+        (label_smoothing - 1.0) * real_hidden_BTD
+    )
+    return sums, (hidden_gradient_BTD.astype(hidden_BTD.dtype), table_gradient_WD)
 
 
 def _projected_sums_backward(
     vocab_size: int,
     chunk_tokens: int,
+    dtype: Any,
     gradients: tuple[jax.Array, jax.Array],
     cotangent: LossSums,
 ) -> tuple[Any, Any, None, None]:
@@ -215,7 +235,10 @@ def _split_columns(hidden_BTD: jax.Array, target_BT: jax.Array, chunk_tokens: in
 
 def _chunk_logits(chunk: _Chunk, table_WD: jax.Array, vocab_size: int) -> jax.Array:
     logits_NW = jnp.einsum(
-        "nd,wd->nw", chunk.hidden_ND, table_WD, preferred_element_type=jnp.float32
+        "nd,wd->nw",
+        chunk.hidden_ND.astype(table_WD.dtype),
+        table_WD,
+        preferred_element_type=jnp.float32,
     )
     return mask_padded_rows(logits_NW, vocab_size)
 

@@ -11,6 +11,8 @@ from flax import struct
 
 from jaxformer.loss import LossSums, projected_cross_entropy_sums
 from jaxformer.model import Dropout, Transformer, shift_right
+from jaxformer.model.embedding import gathered
+from jaxformer.model.layout import ALONE
 from jaxformer.model.tokens import PAD
 
 Params = Any
@@ -90,7 +92,8 @@ def init_state(
     """Returns the state before the first step, a function of the seed (which may be traced)."""
     init_key, key = jax.random.split(jax.random.key(seed))
     token_BT = jnp.ones((1, 2), jnp.int32)
-    params = model.init(init_key, token_BT, token_BT)["params"]
+    # One row is not spread over devices.
+    params = model.clone(layout=ALONE).init(init_key, token_BT, token_BT)["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -115,12 +118,26 @@ def loss_sums(
         dropout,
         method="hidden",
     )
-    return projected_cross_entropy_sums(
-        cast(jax.Array, hidden_BTD),
-        params["embedding"]["table"],
-        batch["target_BT"],
-        label_smoothing,
-        vocab_size=model.vocab_size,
+
+    def sums_of(rows: tuple[jax.Array, jax.Array], shared: tuple[jax.Array, jax.Array]) -> LossSums:
+        (hidden_BTD, target_BT), (table_WD, label_smoothing) = rows, shared
+        return projected_cross_entropy_sums(
+            hidden_BTD,
+            table_WD,
+            target_BT,
+            label_smoothing,
+            vocab_size=model.vocab_size,
+            product_dtype=model.product_dtype,
+        )
+
+    # The table's gradient is summed up chunk by chunk: each device does so over its own rows first.
+    return model.layout.sum_over_rows(
+        sums_of,
+        (cast(jax.Array, hidden_BTD), batch["target_BT"]),
+        (
+            gathered(params["embedding"]["table"], model.layout),
+            jnp.asarray(label_smoothing, jnp.float32),
+        ),
     )
 
 
@@ -130,6 +147,7 @@ def make_train_step(
     rate: Rate,
     *,
     accumulate: int = 1,
+    axis_name: str | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """Returns train_step(state, batch) -> (state, metrics).
 
@@ -139,11 +157,21 @@ def make_train_step(
       accumulate: the batch is worked off in this many parts, one after another, for less memory.
         Gradients are sums over tokens until the end, and dropout masks belong to rows of the whole
         batch, so that the update is that of the whole batch.
+      axis_name: for a step within `jax.pmap` or `jax.shard_map`, where each device has a copy of
+        the state and some of the rows: the axis that they are spread over, in order. Sums over
+        tokens are added over it, and the update is again that of the whole batch. Not for a model
+        with a layout of its own, whose step is compiled by `jax.jit` over a mesh.
 
     The step's metrics: `loss` (smoothed) and `nll`, means a target token in nats; `source_tokens`
     and `target_tokens`; `learning_rate`; `grad_norm`, global, before clipping.
-    Raises: ValueError when traced with a batch whose rows `accumulate` does not divide.
+    Raises: ValueError for both a layout and an axis_name; when traced, with a batch whose rows
+      `accumulate` does not divide, or within a `shard_map` over axes other than `axis_name`.
     """
+    if axis_name is not None and model.layout != ALONE:
+        raise ValueError(
+            f"axis_name={axis_name!r} is for pmap and shard_map, and the model's layout for jit "
+            "over a mesh. Leave one of them out."
+        )
 
     def sums_and_gradients(state: TrainState, batch: Batch, row_B: jax.Array, key: jax.Array):
         dropout = Dropout.create(key, state.hyper.dropout_rate, row_B)
@@ -159,6 +187,9 @@ def make_train_step(
         rows = batch["source_BS"].shape[0]
         key = jax.random.fold_in(state.key, state.step)
         row_B = jnp.arange(rows, dtype=jnp.uint32)
+        if axis_name is not None:
+            _check_axes(axis_name)
+            row_B += jnp.uint32(rows) * jax.lax.axis_index(axis_name).astype(jnp.uint32)
         if accumulate == 1:
             sums, gradients = sums_and_gradients(state, batch, row_B, key)
         else:
@@ -169,7 +200,9 @@ def make_train_step(
                 )
 
             def split(array: jax.Array) -> jax.Array:
-                return array.reshape(accumulate, rows // accumulate, *array.shape[1:])
+                # Each part takes every accumulate-th row, so that rows stay on their devices.
+                parts = array.reshape(rows // accumulate, accumulate, *array.shape[1:])
+                return parts.swapaxes(0, 1)
 
             def add_part(total, part):
                 part_of_batch, part_of_rows = part
@@ -183,6 +216,11 @@ def make_train_step(
                 (zero_sums, zero_gradients),
                 (jax.tree.map(split, dict(batch)), split(row_B)),
             )
+        source_tokens = jnp.sum(batch["source_BS"] != PAD).astype(jnp.float32)
+        if axis_name is not None:
+            sums, gradients, source_tokens = jax.lax.psum(
+                (sums, gradients, source_tokens), axis_name
+            )
         tokens = jnp.maximum(sums.tokens, 1.0)
         gradients = jax.tree.map(lambda gradient: gradient / tokens, gradients)
         direction, opt_state = optimizer.update(gradients, state.opt_state, state.params)
@@ -193,7 +231,7 @@ def make_train_step(
         metrics = {
             "loss": sums.loss / tokens,
             "nll": sums.nll / tokens,
-            "source_tokens": jnp.sum(batch["source_BS"] != PAD).astype(jnp.float32),
+            "source_tokens": source_tokens,
             "target_tokens": sums.tokens,
             "learning_rate": learning_rate,
             "grad_norm": optax.tree.norm(gradients),
@@ -202,6 +240,17 @@ def make_train_step(
         return state, metrics
 
     return train_step
+
+
+def _check_axes(axis_name: str) -> None:
+    mesh = jax.sharding.get_abstract_mesh()
+    others = [axis for axis in mesh.manual_axes if axis != axis_name and mesh.shape[axis] > 1]
+    if others:
+        raise ValueError(
+            f"The step adds over the axis {axis_name!r} alone, and is mapped over "
+            f"{', '.join(map(repr, others))} too. Map it over {axis_name!r} only, or compile it by "
+            "jax.jit over the mesh (jaxformer.sharding.jit_step)."
+        )
 
 
 def skip_not_finite(

@@ -126,12 +126,31 @@ def test_the_projected_loss_in_bfloat16_is_near_float32s():
     assert {value.dtype for value in sums} == {np.dtype("float32")}
     assert [gradient.dtype for gradient in gradients] == [jnp.bfloat16, jnp.float32]
     assert float(sums.loss) == pytest.approx(float(expected_sums.loss), rel=0.01)
-    # Operands are rounded, their products are not.
+    # Operands are rounded, their products are not; nor is the loss, but for its normaliser where
+    # the gradient is asked for.
     rounded_BTD = hidden_BTD.astype(jnp.float32)
     rounded_WD = jnp.asarray(TABLE_WD, jnp.bfloat16).astype(jnp.float32)
     rounded_sums = explicit(rounded_BTD, rounded_WD, 0.1, W)
-    assert as_floats(sums) == pytest.approx(as_floats(rounded_sums), rel=1e-5)
+    plain_sums = projected(hidden_BTD, TABLE_WD, 0.1, W, 16)
+    assert as_floats(plain_sums) == pytest.approx(as_floats(rounded_sums), rel=1e-5)
+    assert as_floats(sums) == pytest.approx(as_floats(rounded_sums), rel=1e-3)
     for gradient, expected in zip(gradients, expected_gradients, strict=True):
+        assert is_close(gradient, expected, tolerance=0.02)
+        assert not is_close(gradient, expected)
+
+
+def test_products_of_float32_may_have_operands_in_bfloat16():
+    product = functools.partial(
+        projected_cross_entropy_sums,
+        target_BT=TARGET_BT,
+        label_smoothing=0.1,
+        vocab_size=W,
+        product_dtype=jnp.bfloat16,
+    )
+    _, expected_gradients = differentiated(explicit, HIDDEN_BTD, 0.1, W)
+    gradients = jax.grad(lambda h, t: 0.3 * product(h, t).loss, (0, 1))(HIDDEN_BTD, TABLE_WD)
+    for gradient, expected in zip(gradients, expected_gradients, strict=True):
+        assert gradient.dtype == jnp.float32
         assert is_close(gradient, expected, tolerance=0.02)
         assert not is_close(gradient, expected)
 

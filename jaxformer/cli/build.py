@@ -101,6 +101,7 @@ def make_model(config: Config, vocab_size: int) -> Transformer:
         attention_bias=model["attention_bias"],
         norm_epsilon=model["norm_epsilon"],
         dtype=jnp.dtype(model["dtype"]),
+        product_dtype=jnp.dtype(model["product_dtype"]) if model["product_dtype"] else None,
         **widths,
         **parts,
     )

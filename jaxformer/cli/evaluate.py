@@ -37,7 +37,7 @@ def _evaluate(config: dict, workdir: Path, wanted: str | None, protocol: str | N
     import jax
 
     from jaxformer.cli import build
-    from jaxformer.cli.translator import open_trained, open_translate
+    from jaxformer.cli.translator import all_devices, open_trained, open_translate
     from jaxformer.data.encoded import encode_pairs
     from jaxformer.data.pipeline import eval_batches
     from jaxformer.io.protocol import check_protocol, protocol_score
@@ -45,6 +45,7 @@ def _evaluate(config: dict, workdir: Path, wanted: str | None, protocol: str | N
     from jaxformer.run.evaluation import likelihood, write_evaluation
     from jaxformer.run.progress import duration
     from jaxformer.run.restoring import count_parameters
+    from jaxformer.sharding import num_shares, place_batch
     from jaxformer.train import make_eval_step
 
     start = time.monotonic()
@@ -54,7 +55,7 @@ def _evaluate(config: dict, workdir: Path, wanted: str | None, protocol: str | N
             check_protocol(protocol, language)
         split = wanted or _default_split(config)
         pairs = list(build.make_corpus(config, [split]).pairs(split))
-    trained = open_trained(config, workdir)
+    trained, mesh = open_trained(config, workdir), all_devices()
 
     def report(done: int, total: int) -> None:
         if sys.stderr.isatty():
@@ -66,7 +67,12 @@ def _evaluate(config: dict, workdir: Path, wanted: str | None, protocol: str | N
         found = likelihood(
             jax.jit(make_eval_step(trained.model)),
             trained.params,
-            eval_batches(encoded, config["data"]["target_tokens"]),
+            (
+                place_batch(batch, mesh)
+                for batch in eval_batches(
+                    encoded, config["data"]["target_tokens"], num_shares(mesh)
+                )
+            ),
         )
     translate = open_translate(config, trained, report)
     before = time.monotonic()
@@ -87,6 +93,7 @@ def _evaluate(config: dict, workdir: Path, wanted: str | None, protocol: str | N
         "seconds": round(time.monotonic() - start, 3),
         "seconds_translating": round(translating, 3),
         "device": jax.local_devices()[0].device_kind,
+        "devices": mesh.size,
     }
     if published:
         details["published_protocol"] = dataclasses.asdict(published)

@@ -46,6 +46,7 @@ MAY_CHANGE = (
     "train.checkpoint_every",
     "train.keep_checkpoints",
     "decode.*",
+    "parallel.*",
     "data.data_dir",
     "data.manual_dir",
     "data.valid_*",
@@ -161,7 +162,7 @@ def prepare(
 
 
 def make_pure(config: build.Config, model: Transformer) -> tuple[TrainStep, MakeState]:
-    """Returns the train step, and a compiled function that makes a first state (see `of_run`)."""
+    """Returns the train step, and the function that makes a first state (see `of_run`)."""
     optimizer = build.make_optimizer(config)
     train_step = make_train_step(
         model, optimizer, build.make_rate(config), accumulate=config["train"]["accumulate"]
@@ -169,8 +170,7 @@ def make_pure(config: build.Config, model: Transformer) -> tuple[TrainStep, Make
     if config["train"]["not_finite"] == "skip":
         train_step = skip_not_finite(train_step)
     # Seed and hyper-parameters are arguments, so that all runs of a sweep share the program.
-    make_state = jax.jit(lambda seed, hyper: init_state(model, optimizer, hyper, seed))
-    return train_step, make_state
+    return train_step, lambda seed, hyper: init_state(model, optimizer, hyper, seed)
 
 
 def of_run(config: build.Config) -> tuple[np.int64, Hyper]:
@@ -178,11 +178,17 @@ def of_run(config: build.Config) -> tuple[np.int64, Hyper]:
     return np.int64(config["train"]["seed"]), build.make_hyper(config)
 
 
-def check_traces(train_step: TrainStep, make_state: MakeState, text: TrainingData) -> TrainState:
-    """Finds the mistakes that only tracing finds; returns the state's shapes and types."""
+def check_traces(
+    train_step: TrainStep, make_state: MakeState, text: TrainingData, rows_multiple: int = 1
+) -> TrainState:
+    """Finds the mistakes that only tracing finds; returns the state's shapes and types.
+
+    Args:
+      rows_multiple: of the batches, as for `train_batches`.
+    """
     abstract_state = jax.eval_shape(make_state, np.int64(0), Hyper.create())
     for shape in text.plan.shapes:
-        jax.eval_shape(train_step, abstract_state, _abstract_batch(shape))
+        jax.eval_shape(train_step, abstract_state, _abstract_batch(shape.filled(rows_multiple)))
     return abstract_state
 
 

@@ -32,6 +32,10 @@ COUNT = Kind(lambda value: _is_whole(value) and value >= 0, "a whole number of 0
 RATE = Kind(lambda value: _is_number(value) and 0 <= value < 1, "a number from 0 to below 1")
 POSITIVE = Kind(lambda value: _is_number(value) and value > 0, "a number above 0")
 NOT_NEGATIVE = Kind(lambda value: _is_number(value) and value >= 0, "a number of 0 or more")
+DEVICES = Kind(
+    lambda value: _is_whole(value) and (value >= 1 or value == -1),
+    "a whole number of 1 or more, or -1 for what is left",
+)
 NUMBER = Kind(_is_number, "a number")
 SWITCH = Kind(lambda value: isinstance(value, bool), "true or false")
 # As in data/sentence_piece.py, whose import would make a mistake wait.
@@ -63,6 +67,7 @@ KINDS = {
     "model.max_length": SIZE,
     "model.vocab_multiple": SIZE,
     "model.dtype": _one_of("float32", "bfloat16"),
+    "model.product_dtype": _one_of("", "float32", "bfloat16"),
     "optimizer.schedule": DOTTED,
     "optimizer.learning_rate": POSITIVE,
     "optimizer.warmup_steps": SIZE,
@@ -102,7 +107,21 @@ KINDS = {
     "decode.extra_length": COUNT,
     "decode.average": SIZE,
     "decode.batch_tokens": SIZE,
+    "parallel.data": DEVICES,
+    "parallel.fsdp": DEVICES,
+    "parallel.tensor": DEVICES,
 }
+
+# What a config.json lacks that is older than these settings, with the values of what it did.
+_LATER = {
+    "model": {"product_dtype": ""},
+    "parallel": {"data": -1, "fsdp": 1, "tensor": 1},
+}
+
+
+def complete(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a config.json, with those that there were not when it was written."""
+    return {**config, **{group: {**_LATER[group], **config.get(group, {})} for group in _LATER}}
 
 
 def check(config: Mapping[str, Any]) -> None:

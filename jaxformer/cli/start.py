@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from jaxformer.cli import build
 from jaxformer.cli.groundwork import (
@@ -41,12 +42,21 @@ from jaxformer.run.finite import NotFinite, debugged
 from jaxformer.run.patience import Patience
 from jaxformer.run.preparation import TrainingData, tokenizer_folder
 from jaxformer.run.progress import Progress
-from jaxformer.run.restoring import checkpoints_path, count_parameters
+from jaxformer.run.restoring import abstract_params, checkpoints_path, count_parameters
 from jaxformer.run.signals import noted_signals
 from jaxformer.run.tally import Tally
 from jaxformer.run.training import Validate, resume_point
 from jaxformer.run.training import train as run_loop
-from jaxformer.train import make_eval_step
+from jaxformer.sharding import (
+    jit_step,
+    make_layout,
+    make_mesh,
+    num_shares,
+    place_batch,
+    state_shardings,
+    with_shardings,
+)
+from jaxformer.train import Params, make_eval_step
 
 
 def train(
@@ -73,6 +83,7 @@ def train(
     training = config["train"]
     with mistakes():
         last_step, meta, faults = look_into(workdir, config)
+        mesh = _make_mesh(config)
         tokenizer, text = prepare(config, {} if meta is None else {workdir: meta})
         if training["patience"] and not text.valid:
             raise Mistake(
@@ -80,22 +91,24 @@ def train(
                 "validation split. Name one (data.valid_source, data.valid_target), or set "
                 "train.patience=0."
             )
-        model = build.make_model(config, tokenizer.vocab_size)
+        model = build.make_model(config, tokenizer.vocab_size).clone(layout=make_layout(mesh))
         train_step, make_state = make_pure(config, model)
-        abstract_state = check_traces(train_step, make_state, text)
+        # Every share of the rows is worked off in as many parts.
+        rows_multiple = training["accumulate"] * num_shares(mesh)
+        shapes = check_traces(train_step, make_state, text, rows_multiple)
+        shardings = state_shardings(shapes, mesh)
         checkpoints = Checkpoints(checkpoints_path(workdir), keep=training["keep_checkpoints"])
 
     with checkpoints, Progress(sys.stdout, training["num_steps"]) as progress:
         with mistakes():
             if meta is None:
-                # Placed as a restored state is, or the step would be compiled for both.
-                state = jax.device_put(make_state(*of_run(config)), jax.local_devices()[0])
+                state = jax.jit(make_state, out_shardings=shardings)(*of_run(config))
                 tally, last_kept, patience = Tally(), 0, Patience(training["patience"])
                 tokenizer.save(tokenizer_folder(workdir))
             else:
                 for damaged, fault in faults.items():
                     progress.say(describe_damage(damaged, fault, checkpoints.set_aside(damaged)))
-                state = checkpoints.restore(abstract_state, last_step)
+                state = checkpoints.restore(with_shardings(shapes, shardings), last_step)
                 tally, last_kept = resume_point(meta, int(state.step))
                 # Checkpoints of older versions know of none.
                 patience = Patience.from_json(training["patience"], meta.get("patience", {}))
@@ -108,8 +121,9 @@ def train(
                 overrides=overrides,
                 seeds={"train": training["seed"]},
                 allocator=allocator,
+                mesh=mesh.shape,
             )
-        progress.say(_describe_model(model, allocator))
+        progress.say(_describe_model(model, mesh, allocator))
         progress.say(describe_text(text, config["data"]["max_length"]))
         if step >= training["num_steps"]:
             progress.say(
@@ -134,16 +148,19 @@ def train(
             noted_signals() as noted_signal,
         ):
             # Where an operation is looked for, the state is needed once more.
-            step_of_run = jax.jit(train_step, donate_argnums=() if debug_nans else 0)
+            step_of_run = jit_step(train_step, shardings, mesh, donate=not debug_nans)
+            batches = train_batches(
+                text.train, text.plan, training["seed"], step, rows_multiple=rows_multiple
+            )
             state = run_loop(
                 debugged(step_of_run, name_batch) if debug_nans else step_of_run,
                 state,
-                train_batches(text.train, text.plan, training["seed"], step),
+                (place_batch(batch, mesh) for batch in batches),
                 make_cadence(config),
                 checkpoints=checkpoints,
                 metrics_file=metrics_file,
                 progress=progress,
-                validate=_make_validate(config, model, text),
+                validate=_make_validate(config, model, text, mesh),
                 tally=tally,
                 patience=patience,
                 name_batch=name_batch,
@@ -197,13 +214,30 @@ def _where_to_go_on(checkpoints: Checkpoints) -> str:
     )
 
 
-def _make_validate(config: build.Config, model: Transformer, text: TrainingData) -> Validate | None:
+def _make_mesh(config: build.Config) -> Mesh:
+    """Returns the mesh of the settings, which the model fits but for the vocabulary's size."""
+    mesh = make_mesh(**config["parallel"])
+    if mesh.size > 1:
+        # Found before the corpus and the vocabulary, which may take long.
+        fitting = mesh.size * config["model"]["vocab_multiple"]
+        state_shardings(abstract_params(build.make_model(config, fitting)), mesh)
+    return mesh
+
+
+def _make_validate(
+    config: build.Config, model: Transformer, text: TrainingData, mesh: Mesh
+) -> Validate | None:
     if text.valid is None or not len(text.valid):
         return None
     eval_step = jax.jit(make_eval_step(model))
-    batches = list(eval_batches(text.valid, config["data"]["target_tokens"]))
+    tokens = config["data"]["target_tokens"]
+    batches = list(eval_batches(text.valid, tokens, num_shares(mesh)))
 
-    return lambda params: valid_fields(likelihood(eval_step, params, batches))
+    def validate(params: Params) -> dict[str, float]:
+        placed = (place_batch(batch, mesh) for batch in batches)
+        return valid_fields(likelihood(eval_step, params, placed))
+
+    return validate
 
 
 def _describe_end(workdir: Path, step: int, patience: Patience) -> str:
@@ -213,10 +247,11 @@ def _describe_end(workdir: Path, step: int, patience: Patience) -> str:
     )
 
 
-def _describe_model(model: Transformer, allocator: str) -> str:
-    devices = jax.local_devices()
-    others = f", one of {len(devices)}: the others are not used" if len(devices) > 1 else ""
+def _describe_model(model: Transformer, mesh: Mesh, allocator: str) -> str:
+    kind = mesh.devices.flat[0].device_kind
+    axes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+    devices = f"Device: {kind}" if mesh.size == 1 else f"Devices: {mesh.size} {kind}, {axes}"
     return (
         f"Model: {count_parameters(model):,} parameters, {model.vocab_size:,} word pieces. "
-        f"Device: {devices[0].device_kind}{others}. Allocator: {allocator}."
+        f"{devices}. Allocator: {allocator}."
     )

@@ -113,6 +113,7 @@ def _train_held(trainings: Sequence[Training]) -> list[str]:
         abstract_state = check_traces(train_step, make_state, text)
 
     # Of all trainings, ended ones too: a program of other rows might differ in its last bits.
+    make_state = jax.jit(make_state)
     mesh = make_mesh(len(trainings))
     rows = num_rows(len(trainings), mesh)
     num_steps = config["train"]["num_steps"]
@@ -153,6 +154,7 @@ def _train_held(trainings: Sequence[Training]) -> list[str]:
                     overrides=training.overrides,
                     seeds={"train": seed},
                     allocator=allocator,
+                    mesh=mesh.shape,
                 )
                 metrics_file = Metrics(workdir / "metrics.jsonl", last_kept)
                 journal = Journal(
@@ -234,6 +236,13 @@ def _check_group(trainings: Sequence[Training]) -> None:
         raise Mistake(
             f"Trainings that differ in {', '.join(keys)} cannot go together in one program; what "
             f"may differ is {', '.join(MAY_DIFFER)}. Group them."
+        )
+    parallel = trainings[0].config["parallel"]
+    if parallel["data"] != -1 or parallel["fsdp"] != 1 or parallel["tensor"] != 1:
+        told = ", ".join(f"parallel.{axis}={size}" for axis, size in parallel.items())
+        raise Mistake(
+            f"{told}: the members of a population are spread over the devices, and none of them is "
+            "spread itself. Set parallel.data=-1, parallel.fsdp=1 and parallel.tensor=1."
         )
     if patience := trainings[0].config["train"]["patience"]:
         raise Mistake(

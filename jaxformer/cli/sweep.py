@@ -29,7 +29,7 @@ from jaxformer.study.manifest import (
 from jaxformer.study.standing import Forecast, last_step, read_scores
 
 # What the result does not depend on, unless it has no result otherwise.
-_MAY_CHANGE = ("data.data_dir", "data.manual_dir", "train.not_finite")
+_MAY_CHANGE = ("data.data_dir", "data.manual_dir", "train.not_finite", "parallel.*")
 
 _EPILOG = """\
 Every row of the config files is trained with every seed and scored on the validation split, each in

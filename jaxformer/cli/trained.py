@@ -54,7 +54,7 @@ def read_settings(workdir: str, assignments: Sequence[config_lib.Assignment]) ->
     from jaxformer.io.record import read_config
 
     with mistakes():
-        tree = ConfigDict(read_config(workdir)).lock()
+        tree = ConfigDict(settings.complete(read_config(workdir))).lock()
         settings.check(tree.to_dict())
         for key in config_lib.override(tree, assignments):
             if not any(fnmatch.fnmatchcase(key, pattern) for pattern in MAY_OVERRIDE):

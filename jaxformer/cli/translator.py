@@ -2,6 +2,10 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
+
+import jax
+from jax.sharding import Mesh
 
 from jaxformer.cli import build
 from jaxformer.cli.mistakes import mistakes
@@ -9,21 +13,29 @@ from jaxformer.run.allocator import keep_freed_memory
 from jaxformer.run.compilation import enable_cache
 from jaxformer.run.restoring import Trained, restore
 from jaxformer.run.translation import Translate, make_translate
+from jaxformer.sharding import copies, make_mesh
 
 
 def open_trained(config: build.Config, workdir: str | os.PathLike[str]) -> Trained:
-    """Reads a run's vocabulary and averaged parameters, as the settings say.
+    """Reads a run's vocabulary and averaged parameters, as the settings say, for all devices.
 
     Raises: Mistake if they are not there or do not fit the settings.
     """
     keep_freed_memory()
     enable_cache()
     with mistakes():
-        return restore(
+        trained = restore(
             workdir,
             lambda vocab_size: build.make_model(config, vocab_size),
             config["decode"]["average"],
         )
+    mesh = all_devices()
+    return replace(trained, params=jax.device_put(trained.params, copies(mesh)))
+
+
+def all_devices() -> Mesh:
+    """Returns the mesh over which sentences are spread, each device with a copy of the model."""
+    return make_mesh(-1, 1, 1)
 
 
 def open_translate(
@@ -46,4 +58,5 @@ def open_translate(
         longest=config["data"]["max_length"],
         batch_tokens=decode["batch_tokens"],
         report=report,
+        mesh=all_devices(),
     )

@@ -31,6 +31,10 @@ class Shape(NamedTuple):
         """Tokens that a batch of this shape can hold, both sides together."""
         return self.rows * (self.source + self.target)
 
+    def filled(self, rows_multiple: int) -> "Shape":
+        """Returns the shape with rows of padding more, up to a multiple for devices to share."""
+        return self._replace(rows=-(-self.rows // rows_multiple) * rows_multiple)
+
 
 class PlannedBatch(NamedTuple):
     """A shape, the indices of the pairs in it, and the row in which each stands."""
@@ -67,7 +71,7 @@ class BatchPlan:
         Args:
           source_lengths, target_lengths: tokens of each pair, EOS included.
           source_tokens, target_tokens: most slots of a batch on either side.
-          rows_multiple: rows of every shape are a multiple of it (devices, accumulation).
+          rows_multiple: rows of every shape are a multiple of it (accumulation).
 
         Raises: ValueError if there is no pair, or a budget does not hold the longest sentence
           `rows_multiple` times.

@@ -133,6 +133,7 @@ def write_run(
     overrides: Mapping[str, Any],
     seeds: Mapping[str, int],
     allocator: str,
+    mesh: Mapping[str, int],
 ) -> None:
     """Appends a start to workdir/run.json: what was run, by which code, on what, and when.
 
@@ -144,6 +145,7 @@ def write_run(
       overrides: dotted key -> value, as set on the command line.
       seeds: what for -> seed.
       allocator: of memory, and how it was set, which speed on CPUs depends on.
+      mesh: axis -> devices along it.
 
     Raises: ValueError if there is a run.json that is not one.
     """
@@ -164,6 +166,7 @@ def write_run(
         },
         "versions": environment.versions(),
         "devices": environment.devices(),
+        "mesh": mesh,
         "allocator": allocator,
     }
     run["starts"].append(to_json(start))

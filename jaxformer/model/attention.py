@@ -8,7 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxformer.model.layout import ALONE, Layout
 from jaxformer.model.masks import Mask, Positions
+from jaxformer.model.products import product_in
 
 Attend = Callable[..., tuple[jax.Array, jax.Array | None]]
 """attend(query_BTHK, key_BSHK, value_BSHV, mask, positions) -> (out_BTHV, weights_BHTS or None).
@@ -60,6 +62,8 @@ class MultiHeadAttention(nn.Module):
     attend: Attend = dot_product_attention
     use_bias: bool = False
     dtype: Any = jnp.float32
+    product_dtype: Any = None
+    layout: Layout = ALONE
 
     def setup(self) -> None:
         """Names the four projections as the paper does: W^Q, W^K, W^V, W^O."""
@@ -72,6 +76,7 @@ class MultiHeadAttention(nn.Module):
             use_bias=self.use_bias,
             kernel_init=nn.initializers.xavier_uniform(),
             dtype=self.dtype,
+            dot_general=product_in(self.product_dtype),
         )
         is_module = isinstance(self.attend, type) and issubclass(self.attend, nn.Module)
         self.attention = self.attend() if is_module else self.attend
@@ -82,6 +87,7 @@ class MultiHeadAttention(nn.Module):
             use_bias=self.use_bias,
             kernel_init=nn.initializers.xavier_uniform(),
             dtype=self.dtype,
+            dot_general=product_in(self.product_dtype),
         )
 
     def __call__(
@@ -92,7 +98,7 @@ class MultiHeadAttention(nn.Module):
 
     def project(self, memory_BSD: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns (key_BSHK, value_BSHV), what a cache keeps."""
-        return self.key(memory_BSD), self.value(memory_BSD)
+        return self._by_heads(self.key(memory_BSD)), self._by_heads(self.value(memory_BSD))
 
     def read(
         self,
@@ -104,8 +110,11 @@ class MultiHeadAttention(nn.Module):
     ) -> jax.Array:
         """Attends from query_BTD over projected keys and values; returns out_BTD."""
         out_BTHV, weights_BHTS = self.attention(
-            self.query(query_BTD), key_BSHK, value_BSHV, mask, positions
+            self._by_heads(self.query(query_BTD)), key_BSHK, value_BSHV, mask, positions
         )
         if weights_BHTS is not None:
             self.sow("attention", "weights", weights_BHTS)
-        return self.out(out_BTHV)
+        return self.layout.constrain(self.out(self._by_heads(out_BTHV)), "batch")
+
+    def _by_heads(self, x_BTHK: jax.Array) -> jax.Array:
+        return self.layout.constrain(x_BTHK, "batch", None, "heads")

@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxformer.model.layout import ALONE, Layout
+
 # Far below any logit, far above float32's lowest: a difference of two stays finite.
 MASKED_LOGIT = -1e9
 
@@ -22,6 +24,8 @@ class SharedEmbedding(nn.Module):
     d_model: int
     vocab_multiple: int = 1
     dtype: Any = jnp.float32
+    product_dtype: Any = None
+    layout: Layout = ALONE
 
     def setup(self) -> None:
         """Makes the table."""
@@ -41,18 +45,26 @@ class SharedEmbedding(nn.Module):
 
     def embed(self, token_BT: jax.Array) -> jax.Array:
         """Returns the tokens' rows times sqrt(d_model), embedding_BTD."""
-        embedding_BTD = jnp.take(self.table_WD, token_BT, axis=0, mode="clip")
-        return (embedding_BTD * math.sqrt(self.d_model)).astype(self.dtype)
+        table_WD = gathered(self.table_WD, self.layout)
+        embedding_BTD = jnp.take(table_WD, token_BT, axis=0, mode="clip")
+        embedding_BTD = (embedding_BTD * math.sqrt(self.d_model)).astype(self.dtype)
+        return self.layout.constrain(embedding_BTD, "batch")
 
     def logits(self, hidden_BTD: jax.Array) -> jax.Array:
         """Returns logits_BTW, float32, MASKED_LOGIT in the padded rows."""
+        dtype = self.product_dtype or self.dtype
         logits_BTW = jnp.einsum(
             "btd,wd->btw",
-            hidden_BTD.astype(self.dtype),
-            self.table_WD.astype(self.dtype),
+            hidden_BTD.astype(dtype),
+            gathered(self.table_WD, self.layout).astype(dtype),
             preferred_element_type=jnp.float32,
         )
         return mask_padded_rows(logits_BTW, self.vocab_size)
+
+
+def gathered(table_WD: jax.Array, layout: Layout) -> jax.Array:
+    """Returns the shared matrix as look-up and logits take it, from wherever it is kept."""
+    return layout.constrain(table_WD, "gathered_vocab")
 
 
 def mask_padded_rows(logits_BTW: jax.Array, vocab_size: int) -> jax.Array:

@@ -11,7 +11,9 @@ import jax.numpy as jnp
 from jaxformer.model.attention import Attend, MultiHeadAttention, dot_product_attention
 from jaxformer.model.cache import LayerCache
 from jaxformer.model.dropout import Dropout, fold
+from jaxformer.model.layout import ALONE, Layout
 from jaxformer.model.masks import Mask, Positions
+from jaxformer.model.products import product_in
 from jaxformer.model.residual import Residual, post_norm
 
 Activation = Callable[[jax.Array], jax.Array]
@@ -32,6 +34,8 @@ class LayerSpec:
     attention_bias: bool = False
     norm_epsilon: float = 1e-6
     dtype: Any = jnp.float32
+    product_dtype: Any = None
+    layout: Layout = ALONE
 
     def make_attention(self) -> MultiHeadAttention:
         """Returns a multi-head attention of this layer."""
@@ -43,11 +47,15 @@ class LayerSpec:
             attend=self.attend,
             use_bias=self.attention_bias,
             dtype=self.dtype,
+            product_dtype=self.product_dtype,
+            layout=self.layout,
         )
 
     def make_feed_forward(self) -> "FeedForward":
         """Returns the position-wise network of this layer."""
-        return FeedForward(self.d_model, self.d_ff, self.activation, self.dtype)
+        return FeedForward(
+            self.d_model, self.d_ff, self.activation, self.dtype, self.product_dtype, self.layout
+        )
 
     def make_norm(self) -> nn.LayerNorm:
         """Returns a layer norm; its statistics are float32 whatever `dtype` is."""
@@ -63,14 +71,25 @@ class FeedForward(nn.Module):
     d_ff: int
     activation: Activation = jax.nn.relu
     dtype: Any = jnp.float32
+    product_dtype: Any = None
+    layout: Layout = ALONE
 
     @nn.compact
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         """Returns the network's output at every position, out_BTD."""
-        init = nn.initializers.xavier_uniform()
-        inner_BTF = nn.Dense(self.d_ff, kernel_init=init, dtype=self.dtype, name="inner")(x_BTD)
-        out = nn.Dense(self.d_model, kernel_init=init, dtype=self.dtype, name="outer")
-        return out(self.activation(inner_BTF))
+        inner_BTF = self._dense(self.d_ff, "inner")(x_BTD)
+        inner_BTF = self.layout.constrain(inner_BTF, "batch", None, "inner")
+        out_BTD = self._dense(self.d_model, "outer")(self.activation(inner_BTF))
+        return self.layout.constrain(out_BTD, "batch")
+
+    def _dense(self, width: int, name: str) -> nn.Dense:
+        return nn.Dense(
+            width,
+            kernel_init=nn.initializers.xavier_uniform(),
+            dtype=self.dtype,
+            dot_general=product_in(self.product_dtype),
+            name=name,
+        )
 
 
 class EncoderLayer(nn.Module):

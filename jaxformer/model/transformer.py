@@ -13,6 +13,7 @@ from jaxformer.model.cache import Cache, LayerCache, reorder
 from jaxformer.model.dropout import Dropout, fold
 from jaxformer.model.embedding import SharedEmbedding
 from jaxformer.model.layers import Activation, DecoderLayer, EncoderLayer, LayerSpec
+from jaxformer.model.layout import ALONE, Layout
 from jaxformer.model.masks import Mask, Positions
 from jaxformer.model.positions import Sinusoidal
 from jaxformer.model.residual import Residual, post_norm
@@ -148,6 +149,9 @@ class Transformer(nn.Module):
         costs, too.
       dtype: of the matrix products and activations; parameters, softmax, layer norm's statistics
         and logits are float32.
+      product_dtype: of the operands of matrix products with parameters, where it is to be shorter
+        than `dtype` (see `jaxformer.model.products`); None for `dtype`.
+      layout: where arrays lie on several devices; see jaxformer.sharding.
     """
 
     vocab_size: int
@@ -168,6 +172,8 @@ class Transformer(nn.Module):
     attention_bias: bool = False
     norm_epsilon: float = 1e-6
     dtype: Any = jnp.float32
+    product_dtype: Any = None
+    layout: Layout = ALONE
 
     def setup(self) -> None:
         """Makes embedding, positions, encoder and decoder.
@@ -191,9 +197,16 @@ class Transformer(nn.Module):
             attention_bias=self.attention_bias,
             norm_epsilon=self.norm_epsilon,
             dtype=self.dtype,
+            product_dtype=self.product_dtype,
+            layout=self.layout,
         )
         self.embedding = SharedEmbedding(
-            self.vocab_size, self.d_model, self.vocab_multiple, self.dtype
+            self.vocab_size,
+            self.d_model,
+            self.vocab_multiple,
+            self.dtype,
+            self.product_dtype,
+            self.layout,
         )
         position_fields = {
             "d_model": self.d_model,

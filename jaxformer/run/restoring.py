@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxformer.data.tokenizer import Tokenizer
 from jaxformer.io.checkpoint import Checkpoints
 from jaxformer.model import Transformer
+from jaxformer.model.layout import ALONE
 from jaxformer.run.preparation import load_tokenizer
 from jaxformer.train import Params, average
 
@@ -57,7 +58,9 @@ def restore(
 def abstract_params(model: Transformer) -> Params:
     """Returns shapes and types of the model's parameters."""
     token_BT = jax.ShapeDtypeStruct((1, 2), jnp.int32)
-    return jax.eval_shape(model.init, jax.random.key(0), token_BT, token_BT)["params"]
+    # One row is not spread over devices.
+    init = model.clone(layout=ALONE).init
+    return jax.eval_shape(init, jax.random.key(0), token_BT, token_BT)["params"]
 
 
 def count_parameters(model: Transformer) -> int:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxformer.data.pipeline import source_batches
 from jaxformer.data.tokenizer import Tokenizer
 from jaxformer.decode import beam_search, greedy
 from jaxformer.model import EOS, PAD, Transformer, reorder
+from jaxformer.sharding import num_shares, place_batch
 from jaxformer.train import Params
 
 Translate = Callable[[Params, Sequence[str]], list[str]]
@@ -74,6 +76,7 @@ def make_translate(
     longest: int,
     batch_tokens: int,
     report: Callable[[int, int], None] = lambda done, total: None,
+    mesh: Mesh | None = None,
 ) -> Translate:
     """Returns translate(params, lines) -> one line for each line, in order.
 
@@ -86,6 +89,8 @@ def make_translate(
         Learned positions must be as many; an output's positions past them take the last one.
       batch_tokens: source slots of a batch.
       report: called after each batch with the number of pieces done, and of all.
+      mesh: the sentences of a batch are spread over its devices, of which each has a copy of the
+        parameters; None for one device.
     """
     decode = make_decode(model, num_beams=num_beams, alpha=alpha, extra_length=extra_length)
 
@@ -99,8 +104,11 @@ def make_translate(
                 owners.append(number)
         outputs = [""] * len(pieces)
         done = 0
-        for batch in source_batches(pieces, batch_tokens):
-            token_BT = np.asarray(decode(params, batch.source_BS))
+        for batch in source_batches(pieces, batch_tokens, num_shares(mesh) if mesh else 1):
+            source_BS = batch.source_BS
+            if mesh:
+                source_BS = place_batch({"source_BS": source_BS}, mesh)["source_BS"]
+            token_BT = np.asarray(decode(params, source_BS))
             for row, index in enumerate(batch.indices.tolist()):
                 outputs[index] = " ".join(tokenizer.decode(token_BT[row]).splitlines())
             done += len(batch.indices)

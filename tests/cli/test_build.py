@@ -40,7 +40,8 @@ def test_every_field_of_the_model_is_a_setting(config):
         d_model=24, d_ff=5, num_heads=3, d_k=7, d_v=0, num_encoder_layers=2, num_decoder_layers=4,
         residual="jaxformer.model:pre_norm", positions="jaxformer.model:Learned",
         activation="jax.nn:gelu", attention="tests_attention:Holder.attend", attention_bias=True,
-        norm_epsilon=0.5, max_length=11, vocab_multiple=13, dtype="bfloat16", attention_window=17,
+        norm_epsilon=0.5, max_length=11, vocab_multiple=13, dtype="bfloat16",
+        product_dtype="float32", attention_window=17,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(__import__("sys").modules, "tests_attention", Module)
@@ -50,7 +51,8 @@ def test_every_field_of_the_model_is_a_setting(config):
     assert (model.residual, model.positions, model.activation) == (pre_norm, Learned, jax.nn.gelu)
     assert model.attend is Module.Holder.attend
     assert (model.attention_bias, model.norm_epsilon, model.max_length) == (True, 0.5, 11)
-    assert (model.vocab_multiple, model.dtype, model.vocab_size) == (13, jnp.bfloat16, 100)
+    assert (model.vocab_multiple, model.vocab_size) == (13, 100)
+    assert (model.dtype, model.product_dtype) == (jnp.bfloat16, jnp.float32)
     assert model.attention_window == 17
 
 

@@ -1,6 +1,7 @@
 """train, evaluate, translate: the commands a user types, end to end on a tiny corpus."""
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -57,7 +58,7 @@ def test_training_says_what_it_does_in_plain_lines(trained):
     assert f"Model: {count:,} parameters, 291 word pieces." in result.out
     assert "240 training pairs, 14 of validation; 0 training pairs left out" in result.out
     assert re.search(r"Batches: \d+ an epoch, of shapes \d+ x \(\d+ \+ \d+\), \d+ x \(", result.out)
-    assert re.search(r"Device: cpu(\.|, one of \d+: the others are not used\.)", result.out)
+    assert re.search(r"Device(: cpu|s: \d+ cpu, data \d+ x fsdp 1 x tensor 1)\.", result.out)
     lines = [line for line in result.out.splitlines() if line.startswith("step ")]
     assert len(lines) == 6
     assert re.fullmatch(
@@ -69,17 +70,24 @@ def test_training_says_what_it_does_in_plain_lines(trained):
 
 
 @pytest.mark.parametrize(
-    ("count", "said"),
-    [(1, "Device: card 0. "), (3, "Device: card 0, one of 3: the others are not used. ")],
+    ("sizes", "said"),
+    [
+        ((1, 1, 1), "Device: card 0. "),
+        ((3, 1, 2), "Devices: 6 card 0, data 3 x fsdp 1 x tensor 2. "),
+    ],
 )
-def test_training_names_the_device_that_it_uses(monkeypatch, count, said):
+def test_training_names_the_devices_that_it_uses(monkeypatch, sizes, said):
     from jaxformer.cli import start
     from jaxformer.model import Transformer
 
-    devices = [SimpleNamespace(device_kind=f"card {number}") for number in range(count)]
+    cards = [SimpleNamespace(device_kind=f"card {number}") for number in range(math.prod(sizes))]
+    mesh = SimpleNamespace(
+        devices=SimpleNamespace(flat=cards),
+        size=len(cards),
+        shape=dict(zip(("data", "fsdp", "tensor"), sizes, strict=True)),
+    )
     monkeypatch.setattr(start, "count_parameters", lambda model: 7)
-    monkeypatch.setattr("jax.local_devices", lambda: devices)
-    assert said in start._describe_model(Transformer(vocab_size=10), "malloc")
+    assert said in start._describe_model(Transformer(vocab_size=10), mesh, "malloc")
 
 
 def test_the_allocator_is_recorded_as_it_is_said(trained):

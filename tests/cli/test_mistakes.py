@@ -119,6 +119,13 @@ SETTINGS = {
     "allows; choose at most ",
     "--config.data.target_tokens=9": "A budget of 9 target tokens does not hold the longest "
     "sentence, ",
+    "--config.parallel.fsdp=-2": "parallel.fsdp=-2 is out of range. Set it to a whole number of 1 "
+    "or more, or -1 for what is left.",
+    "--config.parallel.fsdp=-1": "parallel.data=-1, parallel.fsdp=-1, parallel.tensor=1 is not a "
+    "mesh. Set each to 1 or more, and at most one to -1, for all the devices that the others "
+    "leave.",
+    "--config.parallel.fsdp=64": "parallel.data=-1, parallel.fsdp=64, parallel.tensor=1 needs a "
+    "multiple of 64 devices, and there are ",
     "--config.data.max_length=1": "None of the 240 training pairs has at most 1 tokens a side. "
     "Raise data.max_length.",
     "--config.model.positions=jaxformer.model:Learned --config.model.max_length=4": "model."

@@ -239,6 +239,11 @@ def test_what_cannot_go_together_is_refused(training, tmp_path):
     )
     patient = "--config.train.patience=3"
     refused([training(one, patient) for one in two], "train.patience=3 may end some trainings")
+    spread = "--config.parallel.tensor=2"
+    refused(
+        [training(one, spread) for one in two],
+        "parallel.data=-1, parallel.fsdp=1, parallel.tensor=2: the members of a population",
+    )
     refused([training(two[0]), training(two[0])], "one is the workdir of two trainings")
 
 

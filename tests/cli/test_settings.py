@@ -18,6 +18,7 @@ BAD = {
     settings.RATE: [-0.1, 1.0, 1, float("nan"), "0.1", None],
     settings.POSITIVE: [0, 0.0, -1.0, float("inf"), "1"],
     settings.NOT_NEGATIVE: [-1e-9, float("nan"), "1"],
+    settings.DEVICES: [0, -2, 2.0, True, "3", None],
     settings.NUMBER: [float("inf"), "1", True],
     settings.SWITCH: [0, 1, "true", None],
     settings.TEXT: [None, 3],
@@ -50,6 +51,13 @@ def test_a_missing_setting_is_named(config, key):
     del config[group][name]
     with pytest.raises(ValueError, match=f"The setting '{key}' is missing"):
         settings.check(config)
+
+
+def test_what_is_older_than_a_setting_has_what_it_did(config):
+    wanted = config.pop("parallel")
+    assert settings.complete(config) == {**config, "parallel": wanted}
+    config["parallel"] = {**wanted, "fsdp": 2}
+    assert settings.complete(config) == config
 
 
 def test_a_vocabulary_has_more_than_what_every_one_holds(config):

@@ -40,7 +40,9 @@ def test_every_field_of_base_has_a_comment():
     has_comment = False
     for line in lines:
         text = line.strip()
-        is_field = text.partition(".")[0] in ("model", "optimizer", "data", "train", "decode")
+        is_field = text.partition(".")[0] in {
+            *("model", "optimizer", "data", "train", "decode", "parallel")
+        }
         if text.startswith("#"):
             has_comment = True
         elif not (is_field and " = " in text):

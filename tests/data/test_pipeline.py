@@ -88,6 +88,25 @@ def test_epochs_and_seeds_differ(encoded, plan):
         assert [pairs_of(batch) for batch in one] != [pairs_of(batch) for batch in other]
 
 
+@pytest.mark.parametrize("rows_multiple", [4, 16])
+def test_rows_for_more_devices_are_padding_and_change_nothing_else(encoded, plan, rows_multiple):
+    steps, filled = (
+        plan.batches_per_epoch,
+        train_batches(encoded, plan, seed=3, rows_multiple=rows_multiple),
+    )
+    evaluated = eval_batches(encoded, 100, rows_multiple)
+    for batches, found in (
+        (itertools.islice(train_batches(encoded, plan, seed=3), steps), filled),
+        (eval_batches(encoded, 100), evaluated),
+    ):
+        for expected, batch in zip(batches, found, strict=False):
+            for name, array in expected.items():
+                assert len(batch[name]) % rows_multiple == 0
+                assert len(batch[name]) - len(array) < rows_multiple
+                np.testing.assert_array_equal(batch[name][: len(array)], array)
+                assert not batch[name][len(array) :].any()
+
+
 # The longest sentences have 22 and 28 tokens.
 @pytest.mark.parametrize("tokens", [1, 25, 1000])
 def test_evaluation_drops_nothing(encoded, tokens):
@@ -130,6 +149,14 @@ def test_sources_go_from_long_to_short(sources):
 def test_source_widths_are_few_and_each_has_its_number_of_rows(sources):
     shapes = {batch.source_BS.shape for batch in source_batches(sources, tokens=64)}
     assert shapes == {(4, 16), (2, 32), (1, 64), (1, 128)}
+
+
+def test_sources_are_spread_over_devices(sources):
+    batches = list(source_batches(sources, tokens=64, rows_multiple=3))
+    assert {batch.source_BS.shape for batch in batches} == {(6, 16), (3, 32), (3, 64), (3, 128)}
+    assert sorted(index for batch in batches for index in batch.indices) == list(
+        range(len(LENGTHS))
+    )
 
 
 def test_no_sources_are_no_batches():

@@ -175,7 +175,11 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_every_start_is_recorded(tmp_path):
     workdir = tmp_path / "new"
-    given = {"seeds": {"train": 3}, "allocator": "glibc, keeping freed memory"}
+    given = {
+        "seeds": {"train": 3},
+        "allocator": "glibc, keeping freed memory",
+        "mesh": {"data": 2, "fsdp": 1, "tensor": 4},
+    }
     write_run(workdir, argv=("jaxformer", "train"), overrides={"train.seed": 3}, **given)
     write_run(workdir, argv=["jaxformer", "train", "again\udcff"], overrides={}, **given)
     first, second = strict((workdir / "run.json").read_bytes())["starts"]
@@ -184,6 +188,7 @@ def test_every_start_is_recorded(tmp_path):
     assert first["seeds"] == {"train": 3}
     assert first["versions"]["jax"] == jax.__version__
     assert first["devices"]["platform"] == "cpu"
+    assert first["mesh"] == {"data": 2, "fsdp": 1, "tensor": 4}
     assert first["allocator"] == "glibc, keeping freed memory"
     assert first["git"].keys() == {"package", "folder"}
     age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(first["time"])
@@ -195,7 +200,7 @@ def test_every_start_is_recorded(tmp_path):
 def test_a_file_that_is_no_record_of_starts_is_kept(tmp_path, content):
     (tmp_path / "run.json").write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=r"run\.json .*[Mm]ove it away"):
-        write_run(tmp_path, argv=[], overrides={}, seeds={}, allocator="")
+        write_run(tmp_path, argv=[], overrides={}, seeds={}, allocator="", mesh={})
     assert (tmp_path / "run.json").read_text(encoding="utf-8") == content
 
 

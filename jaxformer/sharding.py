@@ -1,0 +1,266 @@
+"""Where the arrays of a training lie on a mesh of devices, and the model's `Layout` on it.
+
+A mesh has three axes, each of one device or more:
+
+    data    rows of a batch are spread, parameters are copies
+    fsdp    rows are spread; parameters and optimiser state are cut, and gathered when they are used
+    tensor  heads, the inner width and the vocabulary are cut, with what is computed of them
+
+Axes of arrays have names, and `RULES` says over which axes of the mesh a name is spread. Nothing is
+spread or copied in silence: a name without a rule, an axis of the mesh used twice, and a size that
+does not divide are errors that name the array.
+
+Everything here is made of shapes and devices alone, so that it does for devices that are not there
+(`jax.experimental.topologies`), too.
+"""
+
+import fnmatch
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxformer.model.layout import ALONE, Layout
+
+Axes = tuple[str | None, ...]
+"""A name for each axis of an array; None for one that is whole on every device."""
+
+RULES: Mapping[str, tuple[str, ...]] = {
+    "batch": ("data", "fsdp"),
+    # Parameters where they are kept. Within a tensor's share the pieces that fsdp gathers are next
+    # to each other, or gathering them would change the order of the vocabulary.
+    "vocab": ("tensor", "fsdp"),
+    "model": ("fsdp",),
+    # Both parameters and what is computed of them.
+    "heads": ("tensor",),
+    "inner": ("tensor",),
+    # The shared table where it is used.
+    "gathered_vocab": ("tensor",),
+}
+"""Name of an array's axis -> axes of the mesh that it is spread over, the first the outermost."""
+
+PARAMETER_AXES: Mapping[str, Axes] = {
+    # Over the vocabulary: cut across d_model it would have to be laid out anew for the logits.
+    "embedding.table": ("vocab", None),
+    "*_positions.table": (None, None),
+    "*.query.kernel": ("model", "heads", None),
+    "*.key.kernel": ("model", "heads", None),
+    "*.value.kernel": ("model", "heads", None),
+    "*.out.kernel": ("heads", None, "model"),
+    "*.query.bias": ("heads", None),
+    "*.key.bias": ("heads", None),
+    "*.value.bias": ("heads", None),
+    "*.out.bias": (None,),
+    "*.inner.kernel": ("model", "inner"),
+    "*.inner.bias": ("inner",),
+    "*.outer.kernel": ("inner", "model"),
+    "*.outer.bias": (None,),
+    "*norm.scale": (None,),
+    "*norm.bias": (None,),
+}
+"""Pattern of a parameter's dotted path -> its axes; the first pattern that fits is taken."""
+
+_AXES = ("data", "fsdp", "tensor")
+_ROWS = RULES["batch"]
+_FIXES = {
+    "vocab": "Set model.vocab_multiple to a multiple of {}",
+    "model": "Set model.d_model to a multiple of {}",
+    "heads": "Set model.num_heads to a multiple of {}",
+    "inner": "Set model.d_ff to a multiple of {}",
+    "batch": "Fill the batch up to a multiple of {} rows",
+}
+
+
+def make_mesh(
+    data: int, fsdp: int, tensor: int, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+    """Returns the mesh of all devices with the axes "data", "fsdp" and "tensor".
+
+    Neighbours on `tensor`, which have the most to tell each other, are the nearest devices.
+
+    Args:
+      data, fsdp, tensor: devices along that axis; -1, for one of them, is what the others leave.
+      devices: all there are, of all processes, if None; those of a topology will do.
+
+    Raises: ValueError if they are not sizes, or do not come out at the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes = dict(zip(_AXES, (data, fsdp, tensor), strict=True))
+    told = ", ".join(f"parallel.{name}={size}" for name, size in sizes.items())
+    open_axes = [name for name, size in sizes.items() if size == -1]
+    if len(open_axes) > 1 or any(size < 1 for size in sizes.values() if size != -1):
+        raise ValueError(
+            f"{told} is not a mesh. Set each to 1 or more, and at most one to -1, for all the "
+            "devices that the others leave."
+        )
+    given = math.prod(size for size in sizes.values() if size != -1)
+    if open_axes and len(devices) % given == 0:
+        sizes[open_axes[0]] = len(devices) // given
+    elif given != len(devices) or open_axes:
+        wanted = f"a multiple of {given} devices" if open_axes else f"{given} devices"
+        raise ValueError(
+            f"{told} needs {wanted}, and there are {len(devices)}. Set them so that their product "
+            "is the number of devices, one of them to -1 for what the others leave."
+        )
+    return jax.make_mesh(
+        tuple(sizes.values()), _AXES, axis_types=(AxisType.Auto,) * len(_AXES), devices=devices
+    )
+
+
+def num_shares(mesh: Mesh) -> int:
+    """Returns how many shares the rows of a batch are spread over: data * fsdp."""
+    return math.prod(mesh.shape[axis] for axis in _ROWS)
+
+
+def state_shardings(
+    state_shapes: Any, mesh: Mesh, axes: Mapping[str, Axes] = PARAMETER_AXES
+) -> Any:
+    """Returns where every leaf of a training state lies, a tree of the same structure.
+
+    An optimiser's leaf lies as the parameter does whose path its own path ends with. Scalars are
+    copies, and so is everything where all devices are on `data`. Trees of parameters alone will do,
+    too.
+
+    Args:
+      state_shapes: leaves with a shape (`jax.eval_shape`).
+      axes: as PARAMETER_AXES; add those of an attention that has parameters of its own.
+
+    Raises: ValueError, naming the leaf, if it has no axes or other than its rank has, if a name has
+      no rule, if two of its axes are spread over the same axis of the mesh, or if a size does not
+      divide.
+    """
+    is_cut = mesh.shape["fsdp"] * mesh.shape["tensor"] > 1
+
+    def sharding_of(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        if not leaf.shape or not is_cut:
+            return copies(mesh)
+        return NamedSharding(mesh, _spec(name, leaf.shape, _axes_of(name, leaf.shape, axes), mesh))
+
+    return jax.tree_util.tree_map_with_path(sharding_of, state_shapes)
+
+
+def batch_shardings(mesh: Mesh) -> dict[str, NamedSharding]:
+    """Returns where the arrays of a batch lie: their rows are spread over `data` and `fsdp`."""
+    rows = NamedSharding(mesh, PartitionSpec(_ROWS))
+    return {"source_BS": rows, "target_BT": rows}
+
+
+def place_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
+    """Returns the batch on the devices of the mesh, each with its share of the rows.
+
+    Raises: ValueError if the rows are not a multiple of `num_shares`.
+    """
+    return jax.device_put(dict(batch), NamedSharding(mesh, PartitionSpec(_ROWS)))
+
+
+def copies(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of what every device of the mesh has a copy of."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def with_shardings(shapes: Any, shardings: Any) -> Any:
+    """Returns the shapes with their places, for a state to restore or a step to compile ahead."""
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        shapes,
+        shardings,
+    )
+
+
+def make_layout(mesh: Mesh) -> Layout:
+    """Returns the layout of a model whose parameters and batches lie as said here.
+
+    Its `constrain` raises ValueError when traced, as `state_shardings`.
+    """
+    if mesh.size == 1:
+        return ALONE
+
+    def constrain(array: jax.Array, *axes: str | None) -> jax.Array:
+        whole = (*axes, *(None,) * (array.ndim - len(axes)))
+        spec = _spec("An activation", array.shape, whole, mesh)
+        return jax.lax.with_sharding_constraint(array, NamedSharding(mesh, spec))
+
+    def sum_over_rows(function: Callable[[Any, Any], Any], rows: Any, shared: Any) -> Any:
+        return jax.shard_map(
+            lambda rows, shared: jax.lax.psum(function(rows, shared), _ROWS),
+            mesh=mesh,
+            in_specs=(PartitionSpec(_ROWS), PartitionSpec()),
+            out_specs=PartitionSpec(),
+            # What is cut over `tensor` stays so within the function.
+            axis_names=set(_ROWS if mesh.shape["tensor"] > 1 else _AXES),
+            # It would ask the function's scans to say which of their sums differ between devices.
+            check_vma=False,
+        )(rows, shared)
+
+    if num_shares(mesh) == 1:
+        return Layout(constrain=constrain, sum_over_rows=ALONE.sum_over_rows)
+    return Layout(constrain=constrain, sum_over_rows=sum_over_rows)
+
+
+def jit_step(
+    step: Callable[[Any, Any], tuple[Any, Any]],
+    shardings: Any,
+    mesh: Mesh,
+    *,
+    donate: bool = True,
+) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """Compiles step(state, batch) -> (state, metrics) for the mesh, once a shape of the batch.
+
+    Args:
+      step: of a model with the mesh's layout.
+      shardings: of the state, see `state_shardings`.
+      donate: whether the state that is given may be overwritten.
+    """
+    return jax.jit(
+        step,
+        in_shardings=(shardings, batch_shardings(mesh)),
+        out_shardings=(shardings, copies(mesh)),
+        donate_argnums=0 if donate else (),
+    )
+
+
+def _axes_of(path: str, shape: tuple[int, ...], axes: Mapping[str, Axes]) -> Axes:
+    for pattern, names in axes.items():
+        # The path of an optimiser's leaf has the parameter's at its end.
+        if fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, f"*.{pattern}"):
+            return names
+    raise ValueError(
+        f"{path} of shape {shape} is in no pattern of axes, so that it is not known how it is to "
+        "lie on the mesh. Give its axes to jaxformer.sharding.state_shardings, or set "
+        "parallel.fsdp=1 and parallel.tensor=1."
+    )
+
+
+def _spec(what: str, shape: tuple[int, ...], names: Axes, mesh: Mesh) -> PartitionSpec:
+    """Returns what an array's axes are spread over, after checking it."""
+    told = f"{what} of shape {shape} with axes ({', '.join(map(str, names))})"
+    if len(names) != len(shape):
+        raise ValueError(f"{told} has {len(shape)} axes. Name each of them.")
+    taken: set[str] = set()
+    spec = []
+    for number, (size, name) in enumerate(zip(shape, names, strict=True)):
+        if name is None:
+            spec.append(None)
+            continue
+        if name not in RULES:
+            raise ValueError(f"{told}: there is no axis {name!r}. Name one of {', '.join(RULES)}.")
+        over = RULES[name]
+        if twice := taken.intersection(over):
+            raise ValueError(
+                f"{told} would be spread over {', '.join(sorted(twice))} twice. Name another axis, "
+                "or None for one that is whole on every device."
+            )
+        taken.update(over)
+        devices = math.prod(mesh.shape[axis] for axis in over)
+        if size % devices:
+            product = " * ".join(f"parallel.{axis}" for axis in over)
+            fix = _FIXES.get(name, "Set the size to a multiple of {}").format(devices)
+            raise ValueError(
+                f"{told}: axis {number} of {size} is not divisible by {product} = {devices}. "
+                f"{fix}, or choose another mesh."
+            )
+        spec.append(over)
+    return PartitionSpec(*spec)
