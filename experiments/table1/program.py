@@ -66,10 +66,13 @@ def _depths(jaxpr: core.Jaxpr, depths: Sequence[int]) -> list[int]:
     for equation in jaxpr.eqns:
         before = [depth(atom) for atom in equation.invars]
         name, params = equation.primitive.name, equation.params
+        inner = params.get("jaxpr", params.get("call_jaxpr"))
+        # Some are closed over constants, some are not.
+        inner = getattr(inner, "jaxpr", inner)
         if name == "scan":
-            after = _scan_depths(params, before)
-        elif inner := params.get("jaxpr", params.get("call_jaxpr")):
-            after = _depths(getattr(inner, "jaxpr", inner), before)
+            after = _scan_depths(equation, inner, before)
+        elif inner is not None:
+            after = _depths(inner, before)
         else:
             deepest = max(before, default=0) + (name in _PRODUCTS)
             after = [deepest] * len(equation.outvars)
@@ -77,14 +80,18 @@ def _depths(jaxpr: core.Jaxpr, depths: Sequence[int]) -> list[int]:
     return [depth(atom) for atom in jaxpr.outvars]
 
 
-def _scan_depths(params: Any, depths: Sequence[int]) -> list[int]:
-    constants, carries = params["num_consts"], params["num_carry"]
-    body = params["jaxpr"].jaxpr
-    fixed, carry = list(depths[:constants]), list(depths[constants : constants + carries])
-    sliced = list(depths[constants + carries :])
+def _scan_depths(equation: Any, body: core.Jaxpr, depths: Sequence[int]) -> list[int]:
+    # Among a loop's arguments and results the stacked ones, which come last, have one axis more
+    # than in its body.
+    def count_stacked(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+        return sum(a.aval.ndim > b.aval.ndim for a, b in zip(outside, inside, strict=True))
+
+    stacked = len(depths) - count_stacked(equation.invars, body.invars)
+    carries = len(body.outvars) - count_stacked(equation.outvars, body.outvars)
+    fixed, carry = list(depths[: stacked - carries]), list(depths[stacked - carries : stacked])
     results = [0] * (len(body.outvars) - carries)
-    for _ in range(params["length"]):
-        after = _depths(body, [*fixed, *carry, *sliced])
+    for _ in range(equation.params["length"]):
+        after = _depths(body, [*fixed, *carry, *depths[stacked:]])
         carry, turn = after[:carries], after[carries:]
         results = list(map(max, results, turn))
     return [*carry, *results]
