@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PYTEST ?=
 WORKDIR ?= runs/quickstart
+BENCH ?=
 
 # Reaches the tools whether or not an environment is active, and nothing of the user's own.
 BIN := .venv/bin
@@ -10,12 +11,12 @@ export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup quickstart test test-all test-torch lint types audit format constraints clean
+.PHONY: help setup quickstart test test-all test-torch test-tpu bench lint types audit format constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo "make PYTHON=python3.13 ... chooses the interpreter (python3 is the default),"
-	@echo "make PYTEST='-k attention' test hands pytest its arguments."
+	@echo "make PYTEST='-k attention' test hands pytest its arguments, BENCH the benchmark."
 
 setup: ## make .venv, with what users and developers need
 	@tools/venv.sh "$(PYTHON)" .venv dev,quickstart
@@ -36,6 +37,16 @@ test-torch: ## run the tests against PyTorch, in .venv-torch
 	@tools/venv.sh "$(PYTHON)" .venv-torch dev,quickstart,torch
 	.venv-torch/bin/python -m pytest --needs=torch $(PYTEST)
 
+test-tpu: ## compile for slices of TPUs without having one, in .venv-tpu
+	@tools/venv.sh "$(PYTHON)" .venv-tpu dev,quickstart,tpu
+	.venv-tpu/bin/python -m pytest --needs=tpu-compiler $(PYTEST)
+
+bench: setup ## compare speed with PyTorch and CTranslate2 (an hour; BENCH_QUICK=1: ten minutes)
+	@tools/venv.sh "$(PYTHON)" .venv-peers peers
+	@mkdir -p runs
+	@$(BIN)/python -m experiments.benchmarks.bench --peers=.venv-peers/bin/python \
+		--output=runs/bench.json $(BENCH)
+
 lint: setup ## check style and format
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -55,5 +66,5 @@ constraints: ## pin the newest versions that pyproject.toml allows, for this PYT
 	$(PYTHON) tools/constraints.py
 
 clean: ## remove environments and caches; runs and constraints stay
-	rm -rf .venv .venv-torch .cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-peers .venv-torch .venv-tpu .cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

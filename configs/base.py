@@ -37,6 +37,10 @@ def get_config(arg: str = "") -> ConfigDict:
     model.num_decoder_layers = 6
     # "package.module:name" of the attention function (3.2.1, Eq. 1).
     model.attention = "jaxformer.model.attention:dot_product_attention"
+    # In self-attention a token sees those fewer than so many positions away (section 4, where r is
+    # 2 * this - 1); 0: all, as in the paper's models. The attention function
+    # jaxformer.model:restricted_attention also saves the time and memory of what is not seen.
+    model.attention_window = 0
     # Where the layer norm stands: post_norm as in 3.1, or pre_norm beside it.
     model.residual = "jaxformer.model.residual:post_norm"
     # What is added to the embeddings (3.5): Sinusoidal, Learned (row E of Table 3), NoPositions.
@@ -58,6 +62,12 @@ def get_config(arg: str = "") -> ConfigDict:
     # Of the operands of products with parameters, where it is to be shorter: bfloat16 is faster on
     # CPUs that have units for it (AMX, AVX-512 BF16). Empty: as dtype.
     model.product_dtype = ""
+    # What the backward pass computes again, layer by layer, for less memory: "none"; "dots", all
+    # but the projections; "full", whole layers (docs/memory.md). The result is the same.
+    model.remat = "none"
+    # Whether a loop runs the layers of a stack: compiles faster, runs slower; the same result, and
+    # the same checkpoints.
+    model.scan_layers = False
 
     optimizer = config.optimizer = ConfigDict()
     # "package.module:name" of (step, *, d_model, warmup_steps, num_steps) -> rate (5.3, Eq. 3).
@@ -74,7 +84,8 @@ def get_config(arg: str = "") -> ConfigDict:
     optimizer.clip_norm = 0.0
 
     data = config.data = ConfigDict()
-    # bible, multi30k, plain_text, wmt14, or "package.module:Class" of a TFDS builder (5.1).
+    # bible, multi30k, plain_text, treebank, wmt14, or "package.module:Class" of a TFDS builder
+    # (5.1).
     data.corpus = "wmt14"
     # Language codes; for a TFDS builder the names of its text columns.
     data.source = "en"
@@ -83,7 +94,8 @@ def get_config(arg: str = "") -> ConfigDict:
     data.data_dir = ""
     # Folder of raw files that were fetched by hand; "": none.
     data.manual_dir = ""
-    # Line-aligned UTF-8 files, gzip or not, of the corpus plain_text; "": not there.
+    # Line-aligned UTF-8 files, gzip or not, of the corpus plain_text; "": not there. The targets
+    # alone may name files of bracketed trees for the corpus treebank; "": CRAFT's.
     data.train_source = ""
     data.train_target = ""
     data.valid_source = ""
@@ -91,10 +103,11 @@ def get_config(arg: str = "") -> ConfigDict:
     data.test_source = ""
     data.test_target = ""
     # Word pieces shared by source and target, special ones and 256 bytes included (5.1); for
-    # moses_bpe the merges that they come from.
+    # moses_bpe the merges that they come from; for brackets those of the source alone.
     data.vocab_size = 37_000
     # SentencePiece's bpe (5.1), unigram, word or char, of text as it is; or moses_bpe, merges of
-    # Moses's tokens in small letters, for comparison with published results.
+    # Moses's tokens in small letters, for comparison with published results; or brackets, bpe of
+    # the source and a token for each symbol of linear trees, for the corpus treebank.
     data.vocab_type = "bpe"
     # Tokens; training pairs with a longer side are counted, reported and left out, and longer
     # sentences are translated in pieces.

@@ -4,6 +4,8 @@ import contextlib
 import json
 import math
 import os
+import shutil
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,32 @@ def replace_file(path: str | os.PathLike[str], content: str | bytes) -> None:
             temporary.unlink()
         # The user does not know the temporary name.
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+@contextlib.contextmanager
+def new_folder(path: str | os.PathLike[str]) -> Generator[Path]:
+    """Gives a temporary folder to fill, which becomes `path` when the block has ended well.
+
+    After any error there is neither. The folders above are made when missing.
+
+    Raises: ValueError if `path` is there and not an empty folder; OSError if it cannot be written.
+    """
+    path = Path(os.path.abspath(path))
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise ValueError(f"{path} is there already, and not empty. Move it away, or name another.")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        for file in temporary.iterdir():
+            with open(file, "rb") as handle:
+                os.fsync(handle.fileno())
+        sync_folder(temporary)
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
 
 
 def user_path(name: str | os.PathLike[str]) -> Path:

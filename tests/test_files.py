@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxformer.files import read_json, replace_file, user_path
+from jaxformer.files import new_folder, read_json, replace_file, user_path
 
 
 def test_a_file_is_written_with_its_folder_and_nothing_else(tmp_path):
@@ -51,6 +51,44 @@ def test_the_disk_has_it_before_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda *paths: (done.append("replace"), replace(*paths)))
     replace_file(tmp_path / "file", "x")
     assert done == ["fsync", "replace", "fsync"]
+
+
+def test_a_folder_is_there_once_it_is_whole(tmp_path):
+    path = tmp_path / "above" / "folder"
+    with new_folder(path) as folder:
+        (folder / "file").write_bytes(b"x")
+        assert not path.exists()
+    assert (path / "file").read_bytes() == b"x"
+    assert list(path.parent.iterdir()) == [path]
+    with pytest.raises(ValueError, match="is there already, and not empty"), new_folder(path):
+        pass
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_that_is_not_finished_is_not_there(tmp_path):
+    path = tmp_path / "folder"
+    path.mkdir()
+
+    def fail():
+        with new_folder(path) as folder:
+            (folder / "file").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert list(tmp_path.rglob("*")) == [path]
+    with new_folder(path):
+        pass
+    assert path.is_dir()
+
+
+def test_a_new_folder_in_the_place_of_a_file_is_refused(tmp_path):
+    path = tmp_path / "file"
+    path.touch()
+    with pytest.raises(ValueError, match="is there already"), new_folder(path):
+        pass
+    with pytest.raises(NotADirectoryError), new_folder(path / "below"):
+        pass
 
 
 def test_a_home_is_spelt_out_where_there_is_one(monkeypatch):

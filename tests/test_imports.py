@@ -1,7 +1,7 @@
 """Imports point one way, and some packages are kept out (README, "The tree").
 
 The arrow: cli -> {run, study} -> {io, data} -> {train, decode, sharding, population} ->
-{loss, optim, moses, files} -> model.
+{loss, optim, moses, files, trees} -> model.
 Every import statement counts, within functions and under TYPE_CHECKING too.
 """
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LEVELS = (
     {"model"},
-    {"loss", "optim", "moses", "files"},
+    {"loss", "optim", "moses", "files", "trees"},
     {"train", "decode", "sharding", "population"},
     {"io", "data"},
     {"run", "study"},

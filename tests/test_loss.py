@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxformer.loss import cross_entropy_sums, projected_cross_entropy_sums
+from jaxformer.loss import _split_columns, cross_entropy_sums, projected_cross_entropy_sums
 from jaxformer.model import PAD
 from jaxformer.model.embedding import mask_padded_rows
 
@@ -161,3 +161,15 @@ def test_a_batch_of_padding_sums_to_nothing():
     assert list(sums) == [0.0] * 4
     sums = projected_cross_entropy_sums(HIDDEN_BTD, TABLE_WD, nothing_BT, 0.1, W)
     assert list(sums) == [0.0] * 4
+
+
+@pytest.mark.parametrize(("rows", "length"), [(2, 160), (3, 512), (48, 512), (1, 7), (300, 5)])
+def test_chunks_are_filled_up_by_less_than_a_column_each(rows, length):
+    shapes = (
+        jax.ShapeDtypeStruct((rows, length, 5), np.float32),
+        jax.ShapeDtypeStruct((rows, length), np.int32),
+    )
+    chunks = jax.eval_shape(functools.partial(_split_columns, chunk_tokens=256), *shapes)
+    number, tokens = chunks.target_N.shape
+    assert tokens <= max(256, rows)
+    assert rows * length <= number * tokens < rows * (length + number)

@@ -14,7 +14,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = "audit,dev,quickstart,torch,wmt"
+EXTRAS = "audit,dev,peers,quickstart,torch,wmt"
 OF_A_MACHINE = re.compile(r"(nvidia|cuda|jax-cuda|triton|libtpu)\b")
 
 

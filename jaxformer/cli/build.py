@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxformer.data.corpus import Corpus, open_corpus
-from jaxformer.model import Learned, Transformer
+from jaxformer.model import Learned, Transformer, restricted_attention
 from jaxformer.optim import scale_by_paper_adam
 from jaxformer.train import Hyper, Rate
 
@@ -61,7 +61,8 @@ def _resolve_function(key: str, name: str) -> Any:
 def make_model(config: Config, vocab_size: int) -> Transformer:
     """Returns the model for a vocabulary.
 
-    Raises: ValueError if the heads' widths do not come out even, or a dotted name does not exist.
+    Raises: ValueError if the heads' widths do not come out even, a dotted name does not exist, or
+      settings do not fit each other.
     """
     model = config["model"]
     widths = {}
@@ -88,6 +89,12 @@ def make_model(config: Config, vocab_size: int) -> Transformer:
             f"data.max_length={config['data']['max_length']} tokens. Raise model.max_length to "
             "that, or lower data.max_length."
         )
+    if parts["attend"] is restricted_attention and not model["attention_window"]:
+        raise ValueError(
+            "model.attention_window=0 restricts nothing, which restricted_attention is for. Set "
+            "model.attention_window to the positions that a token sees on either side, itself "
+            "counted, or leave model.attention as it is in configs/base.py."
+        )
     return Transformer(
         vocab_size=vocab_size,
         d_model=model["d_model"],
@@ -97,10 +104,13 @@ def make_model(config: Config, vocab_size: int) -> Transformer:
         num_decoder_layers=model["num_decoder_layers"],
         vocab_multiple=model["vocab_multiple"],
         max_length=model["max_length"],
+        attention_window=model["attention_window"] or None,
         attention_bias=model["attention_bias"],
         norm_epsilon=model["norm_epsilon"],
         dtype=jnp.dtype(model["dtype"]),
         product_dtype=jnp.dtype(model["product_dtype"]) if model["product_dtype"] else None,
+        remat=model["remat"],
+        scan_layers=model["scan_layers"],
         **widths,
         **parts,
     )
@@ -146,7 +156,7 @@ def make_hyper(config: Config) -> Hyper:
 def named_splits(config: Config) -> list[str]:
     """Returns the splits that the settings name files for; [] if the corpus has its own."""
     data = config["data"]
-    if data["corpus"] != "plain_text":
+    if data["corpus"] not in ("plain_text", "treebank"):
         return []
     return [split for split in SPLITS if data[f"{split}_source"] or data[f"{split}_target"]]
 

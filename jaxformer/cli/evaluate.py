@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxformer.cli.hosts import add_host_options, joined
 from jaxformer.cli.mistakes import file_mistakes, mistakes
 from jaxformer.cli.trained import make_options, read
 
@@ -27,8 +28,10 @@ def run(argv: Sequence[str]) -> int:
         help="also BLEU as published results count it: multi_bleu_lc (tokens, small letters) or "
         "paper (tokens, German compounds split)",
     )
+    add_host_options(options)
     chosen, config = read(options, argv)
-    _evaluate(config, Path(chosen.workdir), chosen.split, chosen.protocol)
+    with joined(chosen):
+        _evaluate(config, Path(chosen.workdir), chosen.split, chosen.protocol)
     return 0
 
 
@@ -40,9 +43,12 @@ def _evaluate(config: dict, workdir: Path, wanted: str | None, protocol: str | N
     from jaxformer.cli.translator import all_devices, open_trained, open_translate
     from jaxformer.data.encoded import encode_pairs
     from jaxformer.data.pipeline import check_evaluable, eval_batches
+    from jaxformer.io.hosts import channel
     from jaxformer.io.protocol import check_protocol, protocol_score
     from jaxformer.io.score import score
+    from jaxformer.run.comparison import compare, compare_programs
     from jaxformer.run.evaluation import likelihood, write_evaluation
+    from jaxformer.run.preparation import fingerprint
     from jaxformer.run.progress import duration
     from jaxformer.run.restoring import count_parameters
     from jaxformer.sharding import num_shares, place_batch
@@ -51,6 +57,7 @@ def _evaluate(config: dict, workdir: Path, wanted: str | None, protocol: str | N
     start = time.monotonic()
     decode, language = config["decode"], config["data"]["target"]
     with mistakes():
+        compare_programs(workdir, config, channel())
         if protocol:
             check_protocol(protocol, language)
         split = wanted or _default_split(config)
@@ -58,27 +65,26 @@ def _evaluate(config: dict, workdir: Path, wanted: str | None, protocol: str | N
     trained, mesh = open_trained(config, workdir), all_devices()
 
     def report(done: int, total: int) -> None:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and channel().process_id == 0:
             end = "\n" if done == total else ""
             print(f"\r{done:,} of {total:,} sentences", end=end, file=sys.stderr, flush=True)
 
     with mistakes():
         encoded = encode_pairs(pairs, trained.tokenizer)
+        compare({"text": fingerprint(encoded), "checkpoints": trained.steps}, channel())
         check_evaluable(encoded, split, config["data"]["max_length"])
+        batches = eval_batches(encoded, config["data"]["target_tokens"], num_shares(mesh))
         found = likelihood(
             jax.jit(make_eval_step(trained.model)),
             trained.params,
-            (
-                place_batch(batch, mesh)
-                for batch in eval_batches(
-                    encoded, config["data"]["target_tokens"], num_shares(mesh)
-                )
-            ),
+            (place_batch(batch, mesh) for batch in batches),
         )
     translate = open_translate(config, trained, report)
     before = time.monotonic()
     translations = translate(trained.params, [source for source, _ in pairs])
     translating = time.monotonic() - before
+    if channel().process_id != 0:
+        return
     references = [target for _, target in pairs]
     with mistakes():
         scores = score(translations, references)

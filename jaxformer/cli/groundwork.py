@@ -38,6 +38,8 @@ MakeState = Callable[[np.int64, Hyper], TrainState]
 # What may change when a run is gone on with: nothing that its earlier steps depend on (some
 # schedules depend on train.num_steps; see `_check_schedule`).
 MAY_CHANGE = (
+    "model.remat",
+    "model.scan_layers",
     "train.num_steps",
     "train.not_finite",
     "train.patience",
@@ -188,7 +190,7 @@ def check_traces(
     """
     abstract_state = jax.eval_shape(make_state, np.int64(0), Hyper.create())
     for shape in text.plan.shapes:
-        jax.eval_shape(train_step, abstract_state, _abstract_batch(shape.filled(rows_multiple)))
+        jax.eval_shape(train_step, abstract_state, abstract_batch(shape.filled(rows_multiple)))
     return abstract_state
 
 
@@ -203,7 +205,8 @@ def make_meta(tokenizer: Tokenizer, text: TrainingData) -> dict[str, str]:
     return {"tokenizer": tokenizer.fingerprint, "data": text.fingerprint}
 
 
-def _abstract_batch(shape: Shape) -> dict[str, jax.ShapeDtypeStruct]:
+def abstract_batch(shape: Shape) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the types of a batch's arrays."""
     return {
         "source_BS": jax.ShapeDtypeStruct((shape.rows, shape.source), jnp.int32),
         "target_BT": jax.ShapeDtypeStruct((shape.rows, shape.target), jnp.int32),

@@ -1,9 +1,10 @@
 """`jaxformer COMMAND ...`: finds the command, imports what it needs, and answers mistakes.
 
-Exit codes: 0 done, 1 some members of a sweep have failed (a line for each on stderr), 2 a mistake
-of the user's (one sentence on stderr), 3 numbers that are not finite, 130 interrupted, 141 the
-reader of stdout has gone, 143 terminated; docs/faults.md says more. A fault of the program shows
-its traceback, with code 1; with $JAXFORMER_DEBUG set, so does a mistake.
+Exit codes: 0 done, 1 some members of a sweep have failed (a line for each on stderr) or a preflight
+found that something does not fit, 2 a mistake of the user's (one sentence on stderr), 3 numbers
+that are not finite, 4 another process of the same run is lost, 130 interrupted, 141 the reader of
+stdout has gone, 143 terminated; docs/faults.md says more. A fault of the program shows its
+traceback, with code 1; with $JAXFORMER_DEBUG set, so does a mistake.
 """
 
 import importlib
@@ -19,7 +20,10 @@ COMMANDS = {
     "translate": "translate lines of text with a trained model",
     "sweep": "train and score the rows of a table, with several seeds",
     "report": "show what a sweep has found: tables, a test, pictures",
+    "preflight": "foretell what a training needs on a machine: memory, time, traffic",
     "attention": "draw what every head looks at in a sentence",
+    "export": "write a trained model for other programs",
+    "memory": "remember texts, and find passages of them by what they mean",
 }
 _USAGE = "\n".join(
     [

@@ -71,6 +71,15 @@ def file_mistakes() -> Generator[None]:
         raise Mistake(describe(error)) from error
 
 
+def describe_end(error: BaseException) -> tuple[str, int] | None:
+    """Returns the sentence and the exit code of what ends a command; None if that is a fault."""
+    if isinstance(error, Ending):
+        return str(error), error.code
+    if isinstance(error, KeyboardInterrupt):
+        return str(error) or "Interrupted.", 130
+    return None
+
+
 def describe(error: Exception) -> str:
     """Returns the error as one line of text."""
     if isinstance(error, OSError) and error.strerror and error.filename:

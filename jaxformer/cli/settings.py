@@ -61,6 +61,7 @@ KINDS = {
     "model.num_encoder_layers": SIZE,
     "model.num_decoder_layers": SIZE,
     "model.attention": DOTTED,
+    "model.attention_window": COUNT,
     "model.residual": DOTTED,
     "model.positions": DOTTED,
     "model.activation": DOTTED,
@@ -70,6 +71,8 @@ KINDS = {
     "model.vocab_multiple": SIZE,
     "model.dtype": _one_of("float32", "bfloat16"),
     "model.product_dtype": _one_of("", "float32", "bfloat16"),
+    "model.remat": _one_of("none", "full", "dots"),
+    "model.scan_layers": SWITCH,
     "optimizer.schedule": DOTTED,
     "optimizer.learning_rate": POSITIVE,
     "optimizer.warmup_steps": SIZE,
@@ -89,7 +92,7 @@ KINDS = {
     "data.test_source": TEXT,
     "data.test_target": TEXT,
     "data.vocab_size": VOCABULARY,
-    "data.vocab_type": _one_of("bpe", "unigram", "word", "char", "moses_bpe"),
+    "data.vocab_type": _one_of("bpe", "unigram", "word", "char", "moses_bpe", "brackets"),
     "data.max_length": SIZE,
     "data.source_tokens": SIZE,
     "data.target_tokens": SIZE,
@@ -116,20 +119,25 @@ KINDS = {
 
 # What a config.json lacks that is older than these settings, with the values of what it did.
 _LATER = {
-    "model": {"product_dtype": ""},
+    "model": {
+        "attention_window": 0,
+        "product_dtype": "",
+        "remat": "none",
+        "scan_layers": False,
+    },
+    "train": {"not_finite": "stop", "patience": 0},
     "parallel": {"data": -1, "fsdp": 1, "tensor": 1},
 }
 
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the settings of a config.json, with those that there were not when it was written."""
-    later = {
-        group: {**values, **config.get(group, {})}
-        for group, values in _LATER.items()
-        # What is no group is told by `check`.
-        if isinstance(config.get(group, {}), Mapping)
+    groups = {
+        name: {**later, **group}
+        for name, later in _LATER.items()
+        if isinstance(group := config.get(name, {}), Mapping)
     }
-    return {**config, **later}
+    return {**config, **groups}
 
 
 def check(config: Mapping[str, Any]) -> None:

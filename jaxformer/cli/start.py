@@ -1,10 +1,11 @@
 """Starting a training, or going on with one, and saying how it ends."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import jax
 from jax.sharding import Mesh
@@ -31,11 +32,13 @@ from jaxformer.cli.mistakes import (
     file_mistakes,
     mistakes,
 )
-from jaxformer.data.pipeline import eval_batches, train_batches
+from jaxformer.data.pipeline import Shares, eval_batches, train_batches
 from jaxformer.io.checkpoint import Checkpoints
+from jaxformer.io.hosts import channel
 from jaxformer.io.record import Metrics, write_config, write_run
 from jaxformer.model import Transformer
 from jaxformer.run.allocator import keep_freed_memory
+from jaxformer.run.comparison import compare_data, compare_programs
 from jaxformer.run.compilation import enable_cache
 from jaxformer.run.evaluation import likelihood
 from jaxformer.run.finite import NotFinite, debugged
@@ -44,6 +47,7 @@ from jaxformer.run.preparation import TrainingData, tokenizer_folder
 from jaxformer.run.progress import Progress
 from jaxformer.run.restoring import abstract_params, checkpoints_path, count_parameters
 from jaxformer.run.signals import noted_signals
+from jaxformer.run.stopping import Stop
 from jaxformer.run.tally import Tally
 from jaxformer.run.training import Validate, resume_point
 from jaxformer.run.training import train as run_loop
@@ -52,7 +56,9 @@ from jaxformer.sharding import (
     make_layout,
     make_mesh,
     num_shares,
+    own_shares,
     place_batch,
+    place_own_rows,
     state_shardings,
     with_shardings,
 )
@@ -80,10 +86,17 @@ def train(
     """
     allocator = keep_freed_memory()
     enable_cache()
-    training = config["train"]
+    training, here = config["train"], channel()
+    is_first = here.process_id == 0
     with mistakes():
+        compare_programs(workdir, config, here)
         last_step, meta, faults = look_into(workdir, config)
         mesh = _make_mesh(config)
+        if debug_nans and mesh.size > 1:
+            raise Mistake(
+                f"--debug_nans looks for the operation on one device, and there are {mesh.size}. "
+                "Let one be seen, with CUDA_VISIBLE_DEVICES=0 for instance: a run goes on on any."
+            )
         tokenizer, text = prepare(config, {} if meta is None else {workdir: meta})
         if training["patience"] and not text.valid:
             raise Mistake(
@@ -97,14 +110,18 @@ def train(
         rows_multiple = training["accumulate"] * num_shares(mesh)
         shapes = check_traces(train_step, make_state, text, rows_multiple)
         shardings = state_shardings(shapes, mesh)
+        compare_data(tokenizer, text, here)
         checkpoints = Checkpoints(checkpoints_path(workdir), keep=training["keep_checkpoints"])
 
-    with checkpoints, Progress(sys.stdout, training["num_steps"]) as progress:
+    with (
+        checkpoints,
+        _output(is_first) as output,
+        Progress(output, training["num_steps"]) as progress,
+    ):
         with mistakes():
             if meta is None:
                 state = jax.jit(make_state, out_shardings=shardings)(*of_run(config))
                 tally, last_kept, patience = Tally(), 0, Patience(training["patience"])
-                tokenizer.save(tokenizer_folder(workdir))
             else:
                 for damaged, fault in faults.items():
                     progress.say(describe_damage(damaged, fault, checkpoints.set_aside(damaged)))
@@ -113,16 +130,19 @@ def train(
                 # Checkpoints of older versions know of none.
                 patience = Patience.from_json(training["patience"], meta.get("patience", {}))
             step = int(state.step)
-            if step < training["num_steps"] and not patience.is_spent:
-                write_config(workdir, config, MAY_CHANGE)
-            write_run(
-                workdir,
-                argv=argv,
-                overrides=overrides,
-                seeds={"train": training["seed"]},
-                allocator=allocator,
-                mesh=mesh.shape,
-            )
+            if is_first:
+                if meta is None:
+                    tokenizer.save(tokenizer_folder(workdir))
+                if step < training["num_steps"] and not patience.is_spent:
+                    write_config(workdir, config, MAY_CHANGE)
+                write_run(
+                    workdir,
+                    argv=argv,
+                    overrides=overrides,
+                    seeds={"train": training["seed"]},
+                    allocator=allocator,
+                    mesh=mesh.shape,
+                )
         progress.say(_describe_model(model, mesh, allocator))
         progress.say(describe_text(text, config["data"]["max_length"]))
         if step >= training["num_steps"]:
@@ -144,18 +164,25 @@ def train(
         with (
             file_mistakes(),
             _told_where_to_go_on(checkpoints),
-            Metrics(workdir / "metrics.jsonl", last_kept) as metrics_file,
+            _metrics(workdir, last_kept, is_first) as metrics_file,
             noted_signals() as noted_signal,
         ):
+            stop = Stop(noted_signal, here)
+            here.wait_for_all()
             # Where an operation is looked for, the state is needed once more.
             step_of_run = jit_step(train_step, shardings, mesh, donate=not debug_nans)
             batches = train_batches(
-                text.train, text.plan, training["seed"], step, rows_multiple=rows_multiple
+                text.train,
+                text.plan,
+                training["seed"],
+                step,
+                rows_multiple=rows_multiple,
+                shares=Shares(own_shares(mesh), num_shares(mesh)),
             )
             state = run_loop(
                 debugged(step_of_run, name_batch) if debug_nans else step_of_run,
                 state,
-                (place_batch(batch, mesh) for batch in batches),
+                (place_own_rows(batch, mesh) for batch in batches),
                 make_cadence(config),
                 checkpoints=checkpoints,
                 metrics_file=metrics_file,
@@ -164,11 +191,11 @@ def train(
                 tally=tally,
                 patience=patience,
                 name_batch=name_batch,
-                should_end=lambda: noted_signal() is not None,
+                should_end=stop.is_due,
                 meta=make_meta(tokenizer, text),
             )
             checkpoints.wait()
-            step, number = int(state.step), noted_signal()
+            step, number = int(state.step), stop.obeyed()
         if step < training["num_steps"] and number is not None and not patience.is_spent:
             raise Stopped(
                 f"Stopped by {number.name} after step {step:,}, which is saved: the same command "
@@ -180,6 +207,22 @@ def train(
             if step == training["num_steps"]
             else _describe_end(workdir, step, patience)
         )
+
+
+@contextlib.contextmanager
+def _output(is_first: bool) -> Generator[TextIO]:
+    """Yields what a run's progress is printed to: by one process of several."""
+    with contextlib.ExitStack() as stack:
+        silent = None if is_first else stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+        yield silent or sys.stdout
+
+
+@contextlib.contextmanager
+def _metrics(workdir: Path, last_kept: int, is_first: bool) -> Generator[Metrics | None]:
+    """Yields the file that the lines of metrics are written to, by one process of several."""
+    with contextlib.ExitStack() as stack:
+        path = workdir / "metrics.jsonl"
+        yield stack.enter_context(Metrics(path, last_kept)) if is_first else None
 
 
 @contextlib.contextmanager

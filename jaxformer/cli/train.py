@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jaxformer.cli import config as config_lib
 from jaxformer.cli import settings
+from jaxformer.cli.hosts import add_host_options, joined
 from jaxformer.cli.mistakes import Mistake, mistakes
 from jaxformer.cli.options import Options
 from jaxformer.cli.workdir import held
@@ -30,6 +31,7 @@ def run(argv: Sequence[str]) -> int:
     options.add_argument(
         "--debug_nans", action="store_true", help="find the operation that makes a NaN (slower)"
     )
+    add_host_options(options)
     chosen = options.read(rest)
     if not spec:
         raise Mistake("A config is needed: --config=configs/quickstart.py, for instance.")
@@ -41,7 +43,7 @@ def run(argv: Sequence[str]) -> int:
         settings.check(tree.to_dict())
         config_lib.resolve_paths(tree)
     workdir = Path(chosen.workdir)
-    with held(workdir):
+    with joined(chosen) as is_first, held(workdir, is_first):
         # Imported late, so that a mistake in the settings is answered at once.
         from jaxformer.cli import start
 

@@ -17,10 +17,12 @@ from jaxformer.cli.options import Options, whole_number
 MAY_OVERRIDE = ("decode.*", "data.data_dir", "data.manual_dir", "data.valid_*", "data.test_*")
 
 
-def make_options(command: str, description: str, epilog: str) -> Options:
-    """Returns the options that all of them have."""
+def make_options(command: str, description: str, epilog: str, *, decodes: bool = True) -> Options:
+    """Returns the options that all of them have, and those of a command that decodes."""
     options = Options(command, description, epilog)
     options.add_argument("--workdir", help="folder of the run")
+    if not decodes:
+        return options
     options.add_argument("--num_beams", type=whole_number, help="1 for greedy search")
     options.add_argument("--alpha", type=float, help="exponent of the length penalty")
     return options
@@ -40,7 +42,7 @@ def read(options: Options, argv: Sequence[str]) -> tuple[argparse.Namespace, dic
         raise Mistake("Name the folder of a run: --workdir=runs/name.")
     # Settings like any other, so that they are checked like them.
     for name in ("num_beams", "alpha"):
-        value = getattr(chosen, name)
+        value = getattr(chosen, name, None)
         if value is not None:
             assignments.append((f"decode.{name}", str(value)))
     return chosen, read_settings(chosen.workdir, assignments)

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 
-import jax
 from jax.sharding import Mesh
 
 from jaxformer.cli import build
@@ -13,7 +12,7 @@ from jaxformer.run.allocator import keep_freed_memory
 from jaxformer.run.compilation import enable_cache
 from jaxformer.run.restoring import Trained, restore
 from jaxformer.run.translation import Translate, make_translate
-from jaxformer.sharding import copies, make_mesh
+from jaxformer.sharding import make_mesh, place_copies
 
 
 def open_trained(config: build.Config, workdir: str | os.PathLike[str]) -> Trained:
@@ -29,8 +28,7 @@ def open_trained(config: build.Config, workdir: str | os.PathLike[str]) -> Train
             lambda vocab_size: build.make_model(config, vocab_size),
             config["decode"]["average"],
         )
-    mesh = all_devices()
-    return replace(trained, params=jax.device_put(trained.params, copies(mesh)))
+    return replace(trained, params=place_copies(trained.params, all_devices()))
 
 
 def all_devices() -> Mesh:

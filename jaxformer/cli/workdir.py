@@ -10,15 +10,19 @@ from jaxformer.io.lock import lock
 
 
 @contextlib.contextmanager
-def held(workdir: Path) -> Generator[None]:
+def held(workdir: Path, is_first: bool = True) -> Generator[None]:
     """Holds the workdir, making it when missing.
+
+    Args:
+      is_first: whether this process holds it, or another one does for it.
 
     Raises: Mistake if it cannot be written to, or another process holds it.
     """
     with contextlib.ExitStack() as stack:
         with mistakes():
             _check(workdir)
-            stack.enter_context(lock(workdir))
+            if is_first:
+                stack.enter_context(lock(workdir))
         yield
 
 

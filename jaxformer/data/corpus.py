@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 from jaxformer.data.prepare import Prepared, default_data_dir, prepare_builder, told_if_damaged
 from jaxformer.files import replace_file, user_path
 
-CORPORA = ("bible", "multi30k", "plain_text", "wmt14")
+CORPORA = ("bible", "multi30k", "plain_text", "treebank", "wmt14")
 
 _SPLIT_NAMES = {"train": ("train",), "valid": ("valid", "validation", "val"), "test": ("test",)}
 _CHUNK = 1024

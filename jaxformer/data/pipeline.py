@@ -17,32 +17,67 @@ _NARROWEST = 16
 _LONGEST_EVALUATED = 8192
 
 
-def pack_batch(encoded: Encoded, planned: PlannedBatch, rows_multiple: int = 1) -> Batch:
+class Shares(NamedTuple):
+    """Some of equal shares of a batch's rows, such as those of one process.
+
+    Attributes:
+      numbers: of these shares, from 0, ascending.
+      of: how many shares there are.
+    """
+
+    numbers: Sequence[int]
+    of: int
+
+
+def pack_batch(
+    encoded: Encoded,
+    planned: PlannedBatch,
+    rows_multiple: int = 1,
+    shares: Shares | None = None,
+) -> Batch:
     """Returns {"source_BS", "target_BT"} of a planned batch, int32.
 
     Args:
       rows_multiple: rows of padding are put after the planned ones, up to a multiple of it. What is
         planned does not depend on it, so that any number of devices sees the same pairs.
+      shares: those that are packed; `rows_multiple` is a multiple of their number. None for all.
     """
     shape = planned.shape.filled(rows_multiple)
-    source_BS = np.full((shape.rows, shape.source), PAD, np.int32)
-    target_BT = np.full((shape.rows, shape.target), PAD, np.int32)
+    each = shape.rows // (shares.of if shares else 1)
+    packed = [
+        row
+        for number in (shares.numbers if shares else [0])
+        for row in range(number * each, (number + 1) * each)
+    ]
+    place_of = {row: place for place, row in enumerate(packed)}
+    source_BS = np.full((len(packed), shape.source), PAD, np.int32)
+    target_BT = np.full((len(packed), shape.target), PAD, np.int32)
     for sentences, token_BT in ((encoded.source, source_BS), (encoded.target, target_BT)):
-        filled = [0] * shape.rows
+        filled = [0] * len(packed)
         for pair, row in zip(planned.pairs.tolist(), planned.row.tolist(), strict=True):
+            place = place_of.get(row)
+            if place is None:
+                continue
             sentence = sentences[pair]
-            end = filled[row] + len(sentence)
-            token_BT[row, filled[row] : end] = sentence
-            filled[row] = end
+            end = filled[place] + len(sentence)
+            token_BT[place, filled[place] : end] = sentence
+            filled[place] = end
     return {"source_BS": source_BS, "target_BT": target_BT}
 
 
 class _Steps:
     """The batch of every step, as a random-access source for Grain."""
 
-    def __init__(self, encoded: Encoded, plan: BatchPlan, seed: int, rows_multiple: int) -> None:
+    def __init__(
+        self,
+        encoded: Encoded,
+        plan: BatchPlan,
+        seed: int,
+        rows_multiple: int,
+        shares: Shares | None,
+    ) -> None:
         self._encoded, self._plan, self._seed = encoded, plan, seed
-        self._rows_multiple = rows_multiple
+        self._rows_multiple, self._shares = rows_multiple, shares
         self._epochs: dict[int, list[PlannedBatch]] = {}
         self._lock = threading.Lock()
 
@@ -58,7 +93,7 @@ class _Steps:
                     del self._epochs[old]
                 self._epochs[epoch] = self._plan.epoch(self._seed, epoch)
             planned = self._epochs[epoch][number]
-        return pack_batch(self._encoded, planned, self._rows_multiple)
+        return pack_batch(self._encoded, planned, self._rows_multiple, self._shares)
 
 
 def train_batches(
@@ -68,6 +103,7 @@ def train_batches(
     start_step: int = 0,
     num_threads: int = 1,
     rows_multiple: int = 1,
+    shares: Shares | None = None,
 ) -> Iterator[Batch]:
     """Yields the batch of step `start_step` (counted from 0) and of every later one, endlessly.
 
@@ -75,11 +111,12 @@ def train_batches(
     than its step.
 
     Args:
-      rows_multiple: as for `pack_batch`.
+      rows_multiple, shares: as for `pack_batch`.
     """
     import grain.python as grain
 
-    steps = grain.MapDataset.source(_Steps(encoded, plan, seed, rows_multiple))[start_step:]
+    source = _Steps(encoded, plan, seed, rows_multiple, shares)
+    steps = grain.MapDataset.source(source)[start_step:]
     return iter(steps.to_iter_dataset(grain.ReadOptions(num_threads, prefetch_buffer_size=8)))
 
 
@@ -133,6 +170,16 @@ class SourceBatch(NamedTuple):
     indices: np.ndarray
 
 
+def source_shape(length: int, tokens: int, rows_multiple: int = 1) -> tuple[int, int]:
+    """Returns (rows, width) of the batches in which sentences of a length are decoded.
+
+    Args:
+      tokens, rows_multiple: as for `source_batches`.
+    """
+    width = max(_NARROWEST, 2 ** (length - 1).bit_length() if length > 1 else 1)
+    return -(-max(1, tokens // width) // rows_multiple) * rows_multiple, width
+
+
 def source_batches(
     sources: Sentences | Sequence[np.ndarray], tokens: int, rows_multiple: int = 1
 ) -> Iterator[SourceBatch]:
@@ -146,11 +193,11 @@ def source_batches(
       rows_multiple: rows of every batch are a multiple of it, for devices to share.
     """
     lengths = np.array([len(sources[index]) for index in range(len(sources))], np.int64)
-    widths = np.maximum(_NARROWEST, 2 ** np.ceil(np.log2(np.maximum(lengths, 1))).astype(np.int64))
-    for width in np.unique(widths)[::-1].tolist():
+    shapes = [source_shape(length, tokens, rows_multiple) for length in lengths.tolist()]
+    widths = np.array([width for _, width in shapes], np.int64)
+    for rows, width in sorted(set(shapes), key=lambda shape: -shape[1]):
         indices = np.flatnonzero(widths == width)
         indices = indices[np.argsort(-lengths[indices], kind="stable")]
-        rows = -(-max(1, tokens // width) // rows_multiple) * rows_multiple
         for start in range(0, len(indices), rows):
             some = indices[start : start + rows]
             source_BS = np.full((rows, width), PAD, np.int32)

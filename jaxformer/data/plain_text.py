@@ -8,7 +8,7 @@ import codecs
 import gzip
 import hashlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -91,18 +91,22 @@ def prepare(
                 raise ValueError(
                     f"Split {split!r} lacks a file: set data.{split}_{side} beside its other side."
                 )
-        paths = [_find(name, manual_dir) for name in names]
+        paths = [find_file(name, manual_dir) for name in names]
         contents[split] = [File(path, path.read_bytes()) for path in paths]
     if not contents:
         raise ValueError(
             "Corpus 'plain_text' was given no files: set data.train_source and data.train_target."
         )
-    config = PlainTextConfig(name=_key(contents), files=contents)
+    config = PlainTextConfig(name=content_key(contents), files=contents)
     builder = prepare_builder(PlainText, data_dir, config=config)
     return Prepared(Path(builder.data_path), "source", "target")
 
 
-def _find(name: str, manual_dir: Path | None) -> Path:
+def find_file(name: str, manual_dir: Path | None) -> Path:
+    """Returns where the named file is: as the path says, or else in `manual_dir`.
+
+    Raises: ValueError if it is in neither place.
+    """
     path = user_path(name)
     if not path.exists() and manual_dir is not None:
         path = manual_dir / path
@@ -111,7 +115,8 @@ def _find(name: str, manual_dir: Path | None) -> Path:
     return path
 
 
-def _key(contents: dict[str, list[File]]) -> str:
+def content_key(contents: Mapping[str, Sequence[File]]) -> str:
+    """Returns a name for the files of the splits, which is another if any of them changes."""
     digest = hashlib.sha256()
     for split, files in contents.items():
         digest.update(split.encode())

@@ -42,6 +42,11 @@ class Tokenizer(abc.ABC):
         replace_file(Path(folder) / self.FILE_NAME, self._model)
 
     @property
+    def content(self) -> bytes:
+        """What `save` writes."""
+        return self._model
+
+    @property
     def fingerprint(self) -> str:
         """sha256 of the file, in hexadecimal."""
         return hashlib.sha256(self._model).hexdigest()

@@ -17,6 +17,10 @@ Step: TypeAlias = Callable[[jax.Array, Any], tuple[jax.Array, Any]]
 Reorder: TypeAlias = Callable[[Any, jax.Array], Any]
 
 
+# (cache, length) -> the cache with room for `length` positions, more than it had.
+Grow: TypeAlias = Callable[[Any, int], Any]
+
+
 class Hypotheses(struct.PyTreeNode):
     """M hypotheses of each sentence, best first (from `sample`: in the order drawn).
 

@@ -1,5 +1,7 @@
 """Beam search (section 6.1)."""
 
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -7,7 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxformer.decode.candidates import best_continuations, extend, log_normaliser
-from jaxformer.decode.hypotheses import Hypotheses, Reorder, Step, check_logits, check_sizes
+from jaxformer.decode.hypotheses import Grow, Hypotheses, Reorder, Step, check_logits, check_sizes
 from jaxformer.model.tokens import BOS, EOS, PAD
 
 
@@ -49,6 +51,8 @@ def beam_search(
     alpha: float = 0.6,
     early_stop: bool = True,
     num_best: int | None = None,
+    grow: Grow | None = None,
+    rooms: Sequence[int] = (),
 ) -> Hypotheses:
     """Searches for the most probable outputs with a beam of M live hypotheses (section 6.1).
 
@@ -70,14 +74,24 @@ def beam_search(
       early_stop: also end a sentence when no live hypothesis can still be one of its num_best best;
         this never changes the result. It saves steps if num_best is below num_beams.
       num_best: how many hypotheses to return, M by default.
+      grow: gives a cache more room; see Grow.
+      rooms: positions that `cache` has room for, and that it is to have room for next whenever all
+        are taken, up to max_length. Outputs that end early never pay for the places of long ones.
+        Without them the cache has room for max_length positions.
 
-    Raises: ValueError if a size is below 1, num_best above num_beams, or the logits' shape wrong.
+    Raises: ValueError if a size is below 1, num_best above num_beams, the logits' shape wrong, or
+      the rooms do not rise to max_length.
     """
     num_best = num_beams if num_best is None else num_best
     check_sizes(limit_B, max_length, num_beams=num_beams, num_best=num_best)
     if num_best > num_beams:
         raise ValueError(
             f"num_best={num_best} hypotheses cannot come of num_beams={num_beams}. Raise num_beams."
+        )
+    rooms = rooms if grow and rooms else (max_length,)
+    if rooms[-1] != max_length or any(more <= few for few, more in itertools.pairwise(rooms)):
+        raise ValueError(
+            f"rooms={tuple(rooms)} do not rise to max_length={max_length}. Give lengths that do."
         )
     limit_B = jnp.minimum(limit_B, max_length - 1)
     # A table, so that equal lengths have equal penalties to the last bit wherever they are used.
@@ -134,13 +148,23 @@ def beam_search(
         ended=_Ended(none_BM, none_BM, history_TBM[0], history_TBM[0]),
         done_B=limit_B < 0,
     )
-    search = jax.lax.while_loop(lambda search: jnp.any(~search.done_B), advance, start)
+    search = _until(start, rooms[0], advance)
+    if grow:
+        for room in rooms[1:]:
+            search = _until(search.replace(cache=grow(search.cache, room)), room, advance)
     best = jax.tree.map(lambda value_BM: value_BM[:, :num_best], search.ended)
     return Hypotheses(
         token_BMT=_read_back(search.token_TBM, search.parent_TBM, best.beam_BM, best.length_BM),
         score_BM=best.score_BM,
         log_prob_BM=best.log_prob_BM,
         length_BM=best.length_BM,
+    )
+
+
+def _until(search: _Search, room: int, advance: Callable[[_Search], _Search]) -> _Search:
+    """Returns the search when all is done, or the cache's room for so many positions is taken."""
+    return jax.lax.while_loop(
+        lambda search: jnp.any(~search.done_B) & (search.time < room), advance, search
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any, Self
 import jax
 
 from jaxformer.io.digest import find_fault
+from jaxformer.io.hosts import channel
 from jaxformer.io.quiet import hush_orbax
 from jaxformer.io.record import to_json
 
@@ -29,6 +30,9 @@ class Checkpoints:
     A state is any pytree with fields `step` (an integer scalar) and `params`: typed PRNG keys,
     named tuples and flax dataclasses come back as they were. Saving is asynchronous, and reading
     waits for the save in flight, so a reader never sees half a checkpoint.
+
+    With several processes all of them make this object and call its methods, in the same order, and
+    each saves and reads what its devices hold. Process 0 alone sums, commits, checks and removes.
 
     Args:
       directory: made when missing, unless `read_only`.
@@ -62,6 +66,8 @@ class Checkpoints:
         from jaxformer.io.commit import SummedFolder
 
         hush_orbax()
+        # Jax on CPUs gives up when one process is half a minute behind another.
+        channel().wait_for_all()
         self._ocp = ocp
         self._manager = ocp.CheckpointManager(
             self.directory,
@@ -149,11 +155,13 @@ class Checkpoints:
         """Renames the folder of `step`, which is no checkpoint then, and returns its new path."""
         self.wait()
         path = new = os.path.join(self.directory, f"{step}.damaged")
-        number = 1
-        while os.path.exists(new):
-            number += 1
-            new = f"{path}-{number}"
-        os.rename(os.path.join(self.directory, str(step)), new)
+        if channel().process_id == 0:
+            number = 1
+            while os.path.exists(new):
+                number += 1
+                new = f"{path}-{number}"
+            os.rename(os.path.join(self.directory, str(step)), new)
+        new = channel().from_first(new)
         self._manager.reload()
         return new
 
@@ -273,7 +281,10 @@ class Checkpoints:
     def _find_fault(self, step: int) -> str | None:
         fault = None
         if step not in self._sound:
-            fault = find_fault(os.path.join(self.directory, str(step)))
+            # One process reads all files for all of them.
+            path = os.path.join(self.directory, str(step))
+            is_first = channel().process_id == 0
+            fault = channel().from_first(find_fault(path) if is_first else None)
         if fault is None:
             self._sound.add(step)
         return fault

@@ -43,6 +43,17 @@ def lock(folder: str | os.PathLike[str]) -> Generator[None]:
         os.close(file)
 
 
+def holder(folder: str | os.PathLike[str]) -> str:
+    """Returns who holds `folder`, as it is written there; "" if nobody has, or it cannot be read.
+
+    What it names may have ended long ago.
+    """
+    try:
+        return (pathlib.Path(folder) / _NAME).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
 def _hold(path: pathlib.Path) -> int | None:
     """Returns the file that is locked; None if the last holder has just removed it."""
     try:

@@ -16,8 +16,16 @@ from jaxformer.model.heads import Head, entropy_sums, heads_of, silence_head
 from jaxformer.model.masks import Mask, Positions
 from jaxformer.model.positions import Learned, NoPositions, Sinusoidal
 from jaxformer.model.residual import Residual, post_norm, pre_norm
+from jaxformer.model.restricted import restricted_attention
 from jaxformer.model.tokens import BOS, EOS, PAD, UNK
-from jaxformer.model.transformer import Cache, Transformer, attention_weights, reorder, shift_right
+from jaxformer.model.transformer import (
+    Cache,
+    Transformer,
+    attention_weights,
+    grow,
+    reorder,
+    shift_right,
+)
 
 __all__ = [
     "BOS",
@@ -39,11 +47,13 @@ __all__ = [
     "dot_product_attention",
     "entropy_sums",
     "forward_flops",
+    "grow",
     "heads_of",
     "parameter_count",
     "post_norm",
     "pre_norm",
     "reorder",
+    "restricted_attention",
     "shift_right",
     "silence_head",
 ]

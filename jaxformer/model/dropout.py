@@ -46,8 +46,11 @@ class Dropout(struct.PyTreeNode):
             row_B=row_B.astype(jnp.uint32),
         )
 
-    def fold(self, place: str | int) -> "Dropout":
-        """Returns the dropout of a place inside this one: a layer's number, a sub-layer's name."""
+    def fold(self, place: str | int | jax.Array) -> "Dropout":
+        """Returns the dropout of a place inside this one: a layer's number, a sub-layer's name.
+
+        A number may be traced: it gives the same masks.
+        """
         number = zlib.crc32(place.encode()) if isinstance(place, str) else place
         word_low = _mix(self.word_low ^ _mix(jnp.uint32(number) + jnp.uint32(0x9E3779B9)))
         # The product keeps the words apart where word_high is 0, as it is in `jax.random.key(7)`.
@@ -70,7 +73,7 @@ class Dropout(struct.PyTreeNode):
         return jnp.where(keep_BTD, kept_BTD, jnp.zeros((), x_BTD.dtype))
 
 
-def fold(dropout: Dropout | None, place: str | int) -> Dropout | None:
+def fold(dropout: Dropout | None, place: str | int | jax.Array) -> Dropout | None:
     """`Dropout.fold` where there may be no dropout."""
     return None if dropout is None else dropout.fold(place)
 

@@ -18,6 +18,9 @@ class SharedEmbedding(nn.Module):
 
     Padded rows start at zero, have no gradient and are never looked up; their logits are
     MASKED_LOGIT, so that no softmax sees them.
+
+    Attributes:
+      is_scaled: whether embeddings are the rows times sqrt(d_model), as the paper has them.
     """
 
     vocab_size: int
@@ -26,6 +29,7 @@ class SharedEmbedding(nn.Module):
     dtype: Any = jnp.float32
     product_dtype: Any = None
     layout: Layout = ALONE
+    is_scaled: bool = True
 
     def setup(self) -> None:
         """Makes the table."""
@@ -44,11 +48,11 @@ class SharedEmbedding(nn.Module):
         return jnp.where(is_real_W[:, None], table_WD, 0.0)
 
     def embed(self, token_BT: jax.Array) -> jax.Array:
-        """Returns the tokens' rows times sqrt(d_model), embedding_BTD."""
+        """Returns the tokens' rows, scaled, embedding_BTD."""
         table_WD = gathered(self.table_WD, self.layout)
         embedding_BTD = jnp.take(table_WD, token_BT, axis=0, mode="clip")
-        embedding_BTD = (embedding_BTD * math.sqrt(self.d_model)).astype(self.dtype)
-        return self.layout.constrain(embedding_BTD, "batch")
+        scale = math.sqrt(self.d_model) if self.is_scaled else 1.0
+        return self.layout.constrain((embedding_BTD * scale).astype(self.dtype), "batch")
 
     def logits(self, hidden_BTD: jax.Array) -> jax.Array:
         """Returns logits_BTW, float32, MASKED_LOGIT in the padded rows."""

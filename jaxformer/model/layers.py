@@ -168,7 +168,8 @@ class DecoderLayer(nn.Module):
         def attend_over_past(x_BMD: jax.Array) -> jax.Array:
             nonlocal after
             after = cache.write(*self.attention.project(x_BMD), length)
-            return self.attention.read(x_BMD, *after.keys_and_values(), mask, positions)
+            past = after.keys_and_values(length, mask.window)
+            return self.attention.read(x_BMD, *past, mask, positions)
 
         def attend_over_memory(x_BMD: jax.Array) -> jax.Array:
             return self.cross_attention.read(

@@ -32,11 +32,17 @@ class Sinusoidal(nn.Module):
 
 
 class Learned(nn.Module):
-    """A learned vector for each of `max_length` positions: row (E) of Table 3."""
+    """A learned vector for each of `max_length` positions: row (E) of Table 3.
+
+    Attributes:
+      is_scaled: whether the vectors are the table's rows times sqrt(d_model), as the token
+        embeddings are, so that both start at the same size.
+    """
 
     d_model: int
     max_length: int
     dtype: Any = jnp.float32
+    is_scaled: bool = True
 
     @nn.compact
     def __call__(self, position_BT: jax.Array) -> jax.Array:
@@ -51,9 +57,9 @@ class Learned(nn.Module):
             (self.max_length, self.d_model),
             jnp.float32,
         )
-        # Times sqrt(d_model) as the token embeddings are, so that both start at the same size.
         encoding_BTD = jnp.take(table_PD, position_BT, axis=0, mode="clip")
-        return (encoding_BTD * math.sqrt(self.d_model)).astype(self.dtype)
+        scale = math.sqrt(self.d_model) if self.is_scaled else 1.0
+        return (encoding_BTD * scale).astype(self.dtype)
 
 
 class NoPositions(nn.Module):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxformer.model import dropout as dropout_lib
 from jaxformer.model.attention import Attend, dot_product_attention
-from jaxformer.model.cache import Cache, LayerCache, reorder
+from jaxformer.model.cache import NOT_DECODED, Cache, LayerCache, grow, reorder
 from jaxformer.model.dropout import Dropout, fold
 from jaxformer.model.embedding import SharedEmbedding
 from jaxformer.model.layers import Activation, DecoderLayer, EncoderLayer, LayerSpec
@@ -17,9 +17,10 @@ from jaxformer.model.layout import ALONE, Layout
 from jaxformer.model.masks import Mask, Positions
 from jaxformer.model.positions import Sinusoidal
 from jaxformer.model.residual import Residual, post_norm
+from jaxformer.model.stack import REMAT, run_layers
 from jaxformer.model.tokens import BOS, EOS, PAD
 
-__all__ = ["Cache", "Transformer", "attention_weights", "reorder", "shift_right"]
+__all__ = ["Cache", "Transformer", "attention_weights", "grow", "reorder", "shift_right"]
 
 
 class Encoder(nn.Module):
@@ -27,6 +28,8 @@ class Encoder(nn.Module):
 
     spec: LayerSpec
     num_layers: int
+    remat: str = "none"
+    scan_layers: bool = False
 
     def setup(self) -> None:
         """Makes the layers, and the last norm where the residual asks for one."""
@@ -38,8 +41,15 @@ class Encoder(nn.Module):
         self, x_BSD: jax.Array, mask: Mask, positions: Positions, dropout: Dropout | None
     ) -> jax.Array:
         """Returns memory_BSD."""
-        for number, layer in enumerate(self.layer):
-            x_BSD = layer(x_BSD, mask, positions, fold(dropout, number))
+        x_BSD = run_layers(
+            self.layer,
+            x_BSD,
+            mask,
+            positions,
+            dropout=dropout,
+            remat=self.remat,
+            scan=self.scan_layers,
+        )
         return self.norm(x_BSD) if self.spec.residual.final_norm else x_BSD
 
 
@@ -48,6 +58,8 @@ class Decoder(nn.Module):
 
     spec: LayerSpec
     num_layers: int
+    remat: str = "none"
+    scan_layers: bool = False
 
     def setup(self) -> None:
         """Makes the layers, and the last norm where the residual asks for one."""
@@ -66,20 +78,27 @@ class Decoder(nn.Module):
         dropout: Dropout | None,
     ) -> jax.Array:
         """Returns hidden_BTD for whole targets."""
-        for number, layer in enumerate(self.layer):
-            x_BTD = layer(
-                x_BTD,
-                memory_BSD,
-                mask,
-                cross_mask,
-                positions,
-                cross_positions,
-                fold(dropout, number),
-            )
+        x_BTD = run_layers(
+            self.layer,
+            x_BTD,
+            memory_BSD,
+            mask,
+            cross_mask,
+            positions,
+            cross_positions,
+            dropout=dropout,
+            remat=self.remat,
+            scan=self.scan_layers,
+        )
         return self.norm(x_BTD) if self.spec.residual.final_norm else x_BTD
 
     def start(
-        self, memory_BSD: jax.Array, source_valid_BS: jax.Array, num_beams: int, max_length: int
+        self,
+        memory_BSD: jax.Array,
+        source_valid_BS: jax.Array,
+        num_beams: int,
+        max_length: int,
+        window: int | None,
     ) -> Cache:
         """Returns the cache before the first position."""
         batch = memory_BSD.shape[0]
@@ -98,8 +117,9 @@ class Decoder(nn.Module):
         return Cache(
             layers=tuple(layers),
             source_valid_BS=source_valid_BS,
-            ancestor_BMP=jnp.full((batch, num_beams, max_length), -1, jnp.int32),
+            ancestor_BMP=jnp.full((batch, num_beams, max_length), NOT_DECODED, jnp.int32),
             length=jnp.zeros((), jnp.int32),
+            window=window,
         )
 
     def step(self, x_BMD: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
@@ -138,10 +158,16 @@ class Transformer(nn.Module):
       vocab_multiple: the shared matrix is padded to a multiple of this many rows.
       max_length: rows of a table of learned positions; nothing else reads it. Positions past it
         take its last row.
+      attention_window: in self-attention a token sees those fewer than so many positions away,
+        whatever `attend` is (section 4); None: all. With `restricted_attention` that is what it
+        costs, too.
       dtype: of the matrix products and activations; parameters, softmax, layer norm's statistics
         and logits are float32.
       product_dtype: of the operands of matrix products with parameters, where it is to be shorter
         than `dtype` (see `jaxformer.model.products`); None for `dtype`.
+      remat: what the backward pass computes again, layer by layer, for less memory: "none", "full"
+        or "dots" (see `stack.REMAT`).
+      scan_layers: whether a loop runs the layers of a stack, for a program that compiles faster.
       layout: where arrays lie on several devices; see jaxformer.sharding.
     """
 
@@ -156,6 +182,7 @@ class Transformer(nn.Module):
     vocab_multiple: int = 1
     max_length: int = 1024
     attend: Attend = dot_product_attention
+    attention_window: int | None = None
     residual: Residual = post_norm
     positions: Callable[..., nn.Module] = Sinusoidal
     activation: Activation = jax.nn.relu
@@ -163,18 +190,24 @@ class Transformer(nn.Module):
     norm_epsilon: float = 1e-6
     dtype: Any = jnp.float32
     product_dtype: Any = None
+    remat: str = "none"
+    scan_layers: bool = False
     layout: Layout = ALONE
 
     def setup(self) -> None:
         """Makes embedding, positions, encoder and decoder.
 
-        Raises: ValueError if a size is below 1.
+        Raises: ValueError if a size is below 1, or `remat` has no such name.
         """
-        for name in ("vocab_size", "d_model", "d_ff", "num_heads", "d_k", "d_v", "vocab_multiple"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name}={getattr(self, name)} is not a size. Set it to 1 or more."
-                )
+        sizes = ("vocab_size", "d_model", "d_ff", "num_heads", "d_k", "d_v", "vocab_multiple")
+        for name in (*sizes, "attention_window"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} is not a size. Set it to 1 or more.")
+        if self.remat not in REMAT:
+            raise ValueError(
+                f"remat={self.remat!r} is unknown. Set it to one of {', '.join(REMAT)}."
+            )
         spec = LayerSpec(
             d_model=self.d_model,
             d_ff=self.d_ff,
@@ -205,8 +238,9 @@ class Transformer(nn.Module):
         }
         self.source_positions = self.positions(**position_fields)
         self.target_positions = self.positions(**position_fields)
-        self.encoder = Encoder(spec, self.num_encoder_layers)
-        self.decoder = Decoder(spec, self.num_decoder_layers)
+        form = self.remat, self.scan_layers
+        self.encoder = Encoder(spec, self.num_encoder_layers, *form)
+        self.decoder = Decoder(spec, self.num_decoder_layers, *form)
 
     def __call__(
         self, source_BS: jax.Array, target_input_BT: jax.Array, dropout: Dropout | None = None
@@ -237,6 +271,7 @@ class Transformer(nn.Module):
             key_valid_BS=source_BS != PAD,
             query_segment_BT=source.number_BT,
             key_segment_BS=source.number_BT,
+            window=self.attention_window,
         )
         positions = Positions(source.position_BT, source.position_BT)
         return self.encoder(x_BSD, mask, positions, dropout)
@@ -258,7 +293,12 @@ class Transformer(nn.Module):
             x_BTD,
             memory_BSD,
             # Padding follows the sentences, so that causality alone hides it from real tokens.
-            Mask(query_segment_BT=target.number_BT, key_segment_BS=target.number_BT, causal=True),
+            Mask(
+                query_segment_BT=target.number_BT,
+                key_segment_BS=target.number_BT,
+                causal=True,
+                window=self.attention_window,
+            ),
             Mask(
                 key_valid_BS=source_BS != PAD,
                 query_segment_BT=target.number_BT,
@@ -276,7 +316,9 @@ class Transformer(nn.Module):
 
         Here a source row holds one sentence.
         """
-        return self.decoder.start(memory_BSD, source_BS != PAD, num_beams, max_length)
+        return self.decoder.start(
+            memory_BSD, source_BS != PAD, num_beams, max_length, self.attention_window
+        )
 
     def decode_step(self, token_BM: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """Decodes one position after `token_BM` (BOS first); returns (logits_BMW, cache)."""

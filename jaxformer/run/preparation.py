@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxformer.data.batching import BatchPlan
+from jaxformer.data.bracket_vocabulary import BracketVocabulary, train_bracket_vocabulary
 from jaxformer.data.corpus import Corpus
 from jaxformer.data.encoded import Encoded, encode_pairs
 from jaxformer.data.moses_bpe import MosesBpe, train_moses_bpe
@@ -17,8 +18,11 @@ from jaxformer.data.sentence_piece import SentencePiece, train_sentence_piece
 from jaxformer.data.tokenizer import Tokenizer
 
 MOSES_BPE = "moses_bpe"
+BRACKETS = "brackets"
 
-_KINDS: dict[str, type[Tokenizer]] = {kind.FILE_NAME: kind for kind in (SentencePiece, MosesBpe)}
+_KINDS: dict[str, type[Tokenizer]] = {
+    kind.FILE_NAME: kind for kind in (SentencePiece, MosesBpe, BracketVocabulary)
+}
 
 
 def tokenizer_folder(workdir: str | os.PathLike[str]) -> Path:
@@ -32,13 +36,16 @@ def learn_tokenizer(
     """Trains the vocabulary that both languages share, on the training split alone (5.1).
 
     Args:
-      vocab_size: pieces; for moses_bpe the merges that they come from.
-      vocab_type: moses_bpe, or a type of SentencePiece's.
+      vocab_size: pieces; for moses_bpe the merges that they come from; for brackets those of the
+        source.
+      vocab_type: moses_bpe, brackets, or a type of SentencePiece's.
       source, target: language codes.
 
     Raises: ValueError as `Corpus.pairs`, `train_sentence_piece` and `train_moses_bpe`.
     """
     pairs = corpus.pairs("train")
+    if vocab_type == BRACKETS:
+        return train_bracket_vocabulary(pairs, vocab_size)
     if vocab_type == MOSES_BPE:
         return train_moses_bpe(pairs, vocab_size, source=source, target=target)
     text = itertools.chain.from_iterable(pairs)
@@ -128,11 +135,12 @@ def prepare_data(
         left_out=len(everything) - len(train),
         valid=valid,
         plan=plan,
-        fingerprint=_fingerprint(train),
+        fingerprint=fingerprint(train),
     )
 
 
-def _fingerprint(encoded: Encoded) -> str:
+def fingerprint(encoded: Encoded) -> str:
+    """Returns the sha256 of all tokens."""
     # Every sentence ends in EOS, so that tokens tell where one ends.
     digest = hashlib.sha256()
     for sentences in (encoded.source, encoded.target):

@@ -72,13 +72,14 @@ class Journal:
         cadence: Cadence,
         *,
         checkpoints: Checkpoints,
-        metrics_file: Metrics,
+        metrics_file: Metrics | None,
         tally: Tally | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> None:
         """Begins, or goes on.
 
         Args:
+          metrics_file: None in a process that writes no records.
           tally: of the steps since the last line, from the checkpoint that is gone on from.
           meta: saved with every checkpoint, beside the tally.
         """
@@ -119,7 +120,8 @@ class Journal:
             if is_whole:
                 kept = Tally()
         if state is not None:
-            self._metrics_file.sync()
+            if self._metrics_file is not None:
+                self._metrics_file.sync()
             meta = {**self._meta, **(also or {}), "tally": kept.to_json()}
             self._checkpoints.save(state, meta=meta)
         return row
@@ -127,7 +129,8 @@ class Journal:
     def write(self, step: int, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Writes a line of the steps since the last one, with `fields` in addition."""
         row = {**self.tally.row(step), **fields}
-        self._metrics_file.write(row)
+        if self._metrics_file is not None:
+            self._metrics_file.write(row)
         self.tally = Tally()
         return row
 
@@ -198,7 +201,7 @@ def train(
     cadence: Cadence,
     *,
     checkpoints: Checkpoints,
-    metrics_file: Metrics,
+    metrics_file: Metrics | None,
     progress: Progress,
     validate: Validate | None = None,
     tally: Tally | None = None,
@@ -217,7 +220,7 @@ def train(
       patience: which `valid_nll` of these may spend; it is saved with every checkpoint.
       should_end: looked at after every step.
       name_batch: step, counted from 1 -> its batch in words.
-      tally, meta: as for `Journal`.
+      metrics_file, tally, meta: as for `Journal`.
 
     Raises: NotFinite if a step's loss, gradient norm or rate is not finite and the step has not
       left its update out. Then no state after that step has been saved, nor a line of metrics.

@@ -11,12 +11,13 @@ from jax.sharding import Mesh
 from jaxformer.data.pipeline import source_batches
 from jaxformer.data.tokenizer import Tokenizer
 from jaxformer.decode import beam_search, greedy
-from jaxformer.model import EOS, PAD, Transformer, reorder
-from jaxformer.sharding import num_shares, place_batch
+from jaxformer.model import EOS, PAD, Transformer, grow, reorder
+from jaxformer.sharding import fetch, num_shares, place_batch
 from jaxformer.train import Params
 
 Translate = Callable[[Params, Sequence[str]], list[str]]
 
+_FIRST_ROOM = 64
 _SENTENCE_ENDS = (".", "!", "?", ";", ":", "\u3002", "\uff01", "\uff1f")
 
 
@@ -40,9 +41,10 @@ def make_decode(
         # Neither the input's EOS nor the output's counts.
         limit_B = jnp.where(length_B > 0, length_B - 1 + extra_length, -1)
         max_length = source_BS.shape[1] + extra_length
+        rooms = (max_length,) if num_beams == 1 else cache_rooms(max_length)
         memory_BSD = model.apply(variables, source_BS, method=Transformer.encode)
         cache = model.apply(
-            variables, memory_BSD, source_BS, num_beams, max_length, method=Transformer.start_cache
+            variables, memory_BSD, source_BS, num_beams, rooms[0], method=Transformer.start_cache
         )
 
         def step(token_BM: jax.Array, cache: object):
@@ -60,10 +62,26 @@ def make_decode(
                 max_length=max_length,
                 alpha=alpha,
                 num_best=1,
+                grow=grow,
+                rooms=rooms,
             )
         return found.token_BMT[:, 0]
 
     return decode
+
+
+def cache_rooms(max_length: int) -> tuple[int, ...]:
+    """Returns how many positions a cache is to have room for, first and later: 64, 128, ...
+
+    Outputs are much shorter than they may be as a rule, and every step's attention costs as much as
+    there is room, for all hypotheses together; each room is another program to compile.
+    """
+    rooms = []
+    room = _FIRST_ROOM
+    while 2 * room <= max_length:
+        rooms.append(room)
+        room *= 2
+    return (*rooms, max_length)
 
 
 def make_translate(
@@ -108,7 +126,7 @@ def make_translate(
             source_BS = batch.source_BS
             if mesh:
                 source_BS = place_batch({"source_BS": source_BS}, mesh)["source_BS"]
-            token_BT = np.asarray(decode(params, source_BS))
+            token_BT = fetch(decode(params, source_BS))
             for row, index in enumerate(batch.indices.tolist()):
                 outputs[index] = " ".join(tokenizer.decode(token_BT[row]).splitlines())
             done += len(batch.indices)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxformer.cli import build
-from jaxformer.model import Learned, pre_norm
+from jaxformer.model import Learned, pre_norm, restricted_attention
 from jaxformer.optim import noam_rate
 
 BASE = Path(__file__).resolve().parent.parent.parent / "configs" / "base.py"
@@ -40,8 +40,8 @@ def test_every_field_of_the_model_is_a_setting(config):
         d_model=24, d_ff=5, num_heads=3, d_k=7, d_v=0, num_encoder_layers=2, num_decoder_layers=4,
         residual="jaxformer.model:pre_norm", positions="jaxformer.model:Learned",
         activation="jax.nn:gelu", attention="tests_attention:Holder.attend", attention_bias=True,
-        norm_epsilon=0.5, max_length=11, vocab_multiple=13, dtype="bfloat16",
-        product_dtype="float32",
+        norm_epsilon=0.5, max_length=11, vocab_multiple=13, dtype="bfloat16", attention_window=17,
+        product_dtype="float32", remat="dots", scan_layers=True,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(__import__("sys").modules, "tests_attention", Module)
@@ -51,8 +51,9 @@ def test_every_field_of_the_model_is_a_setting(config):
     assert (model.residual, model.positions, model.activation) == (pre_norm, Learned, jax.nn.gelu)
     assert model.attend is Module.Holder.attend
     assert (model.attention_bias, model.norm_epsilon, model.max_length) == (True, 0.5, 11)
-    assert (model.vocab_multiple, model.vocab_size) == (13, 100)
+    assert (model.vocab_multiple, model.vocab_size, model.attention_window) == (13, 100, 17)
     assert (model.dtype, model.product_dtype) == (jnp.bfloat16, jnp.float32)
+    assert (model.remat, model.scan_layers) == ("dots", True)
 
 
 class Module:
@@ -62,6 +63,15 @@ class Module:
         """Holds the attention."""
 
         attend = staticmethod(print)
+
+
+def test_restricted_attention_needs_a_window(config):
+    config["model"].update(attention="jaxformer.model:restricted_attention")
+    with pytest.raises(ValueError, match="model.attention_window=0 restricts nothing"):
+        build.make_model(config, 10)
+    config["model"]["attention_window"] = 3
+    model = build.make_model(config, 10)
+    assert (model.attend, model.attention_window) == (restricted_attention, 3)
 
 
 def test_heads_that_do_not_come_out_even(config):
@@ -116,6 +126,19 @@ def test_a_corpus_needs_the_files_of_the_splits_that_are_read(config, tmp_path):
     assert list(corpus.pairs("test")) == [("a line", "a line")]
     with pytest.raises(ValueError, match="'train.x' does not exist"):
         build.make_corpus(config)
+    with pytest.raises(ValueError, match="has no split 'valid'; it has train, test"):
+        build.make_corpus(config, ["valid"])
+
+
+def test_a_treebank_may_be_named_or_not(config, tmp_path):
+    config["data"].update(corpus="treebank", source="words", target="brackets")
+    config["data"].update(data_dir=str(tmp_path), manual_dir=str(tmp_path))
+    assert build.named_splits(config) == []
+    config["data"].update(train_target="train.ptb", test_target="test.ptb")
+    assert build.named_splits(config) == ["train", "test"]
+    (tmp_path / "test.ptb").write_text("(S (NN it))\n", encoding="utf-8")
+    corpus = build.make_corpus(config, ["test"])
+    assert list(corpus.pairs("test")) == [("it", "(S NN )S")]
     with pytest.raises(ValueError, match="has no split 'valid'; it has train, test"):
         build.make_corpus(config, ["valid"])
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,8 +26,8 @@ def one_sentence(result):
 ARGUMENTS = {
     "no command": (
         [],
-        "A command is needed: train, evaluate, translate, sweep, report, attention. See jaxformer "
-        "--help.",
+        "A command is needed: train, evaluate, translate, sweep, report, preflight, attention, "
+        "export, memory. See jaxformer --help.",
     ),
     "unknown command": (["trian"], "Unknown command 'trian'. Did you mean 'train'?"),
     "no config": (
@@ -115,7 +116,7 @@ SETTINGS = {
     "--config.optimizer.schedule=jaxformer.optim:nom_rate": "optimizer.schedule="
     "'jaxformer.optim:nom_rate': jaxformer.optim has no 'nom_rate'. Correct the name.",
     "--config.data.corpus=bibel": "Unknown corpus 'bibel'; choose one of bible, multi30k, "
-    "plain_text, wmt14, or name a TFDS builder class as 'package.module:Class'.",
+    "plain_text, treebank, wmt14, or name a TFDS builder class as 'package.module:Class'.",
     "--config.data.vocab_size=260": "data.vocab_size=260 is out of range. Set it to a whole "
     "number above 260, which the special tokens and the bytes alone take.",
     "--config.data.vocab_size=20000": "A vocabulary of 20000 is larger than the training text "
@@ -250,6 +251,13 @@ def test_what_a_trained_model_does_not_have(trained, jaxformer):
     assert said == "'nowhere': No such file or directory."
 
 
+def test_a_nan_is_looked_for_on_one_device(tiny, jaxformer, tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxformer.cli.start._make_mesh", lambda config: SimpleNamespace(size=2))
+    result = jaxformer(*tiny, f"--workdir={tmp_path / 'run'}", "--debug_nans")
+    assert one_sentence(result).startswith("--debug_nans looks for the operation on one device, ")
+    assert not (tmp_path / "run").exists()
+
+
 def test_without_anybody_to_read_from_and_speak_to_nothing_is_done(trained, monkeypatch):
     names = ("stdin", "stdout", "stderr")
     for name in names:
@@ -318,4 +326,5 @@ def test_every_command_has_help(jaxformer, command):
     result = jaxformer(command, "--help")
     assert (result.code, result.err) == (0, "")
     assert f"usage: jaxformer {command}" in result.out
-    assert ("folder of the sweep" if command == "report" else "--workdir") in result.out
+    takes = {"report": "folder of the sweep", "preflight": "--topology", "memory": "--database"}
+    assert takes.get(command, "--workdir") in result.out

@@ -190,8 +190,8 @@ def test_what_the_run_was_trained_on_must_be_there(train, unbroken, corpus, tmp_
         vocabulary.unlink()
         result = train(workdir, 12)
         message = (
-            f"{vocabulary.parent} holds no vocabulary (sentencepiece.model or moses_bpe.json), and "
-            "the checkpoints beside it are of no use without it."
+            f"{vocabulary.parent} holds no vocabulary (sentencepiece.model or moses_bpe.json or "
+            "brackets.json), and the checkpoints beside it are of no use without it."
         )
     else:
         from jaxformer.data.sentence_piece import train_sentence_piece

@@ -53,6 +53,14 @@ def test_a_missing_setting_is_named(config, key):
         settings.check(config)
 
 
+def test_what_is_older_than_a_setting_has_what_it_did(config):
+    wanted = config.pop("parallel")
+    assert settings.complete(config) == {**config, "parallel": wanted}
+    config["parallel"] = {**wanted, "fsdp": 2}
+    assert settings.complete(config) == config
+    assert settings.complete({"model": 3})["model"] == 3
+
+
 @pytest.mark.parametrize(
     ("extra", "key"),
     [
@@ -65,14 +73,6 @@ def test_a_missing_setting_is_named(config, key):
 def test_what_only_looks_like_a_setting_is_unknown(config, extra, key):
     with pytest.raises(ValueError, match=f"^Unknown setting {re.escape(repr(key))}"):
         settings.check({**config, **extra})
-
-
-def test_what_is_older_than_a_setting_has_what_it_did(config):
-    wanted = config.pop("parallel")
-    assert settings.complete(config) == {**config, "parallel": wanted}
-    for given in ({**wanted, "fsdp": 2}, 3):
-        config["parallel"] = given
-        assert settings.complete(config) == config
 
 
 def test_a_vocabulary_has_more_than_what_every_one_holds(config):

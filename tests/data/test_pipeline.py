@@ -8,6 +8,7 @@ import pytest
 from jaxformer.data.batching import BatchPlan
 from jaxformer.data.encoded import Encoded, Sentences
 from jaxformer.data.pipeline import (
+    Shares,
     check_evaluable,
     eval_batches,
     source_batches,
@@ -110,6 +111,24 @@ def test_rows_for_more_devices_are_padding_and_change_nothing_else(encoded, plan
                 assert len(batch[name]) - len(array) < rows_multiple
                 np.testing.assert_array_equal(batch[name][: len(array)], array)
                 assert not batch[name][len(array) :].any()
+
+
+@pytest.mark.parametrize(
+    "shares", [[[0, 1], [2, 3]], [[0, 2], [1, 3]], [[0], [1, 2, 3]], [[0, 1, 2, 3]]]
+)
+def test_processes_pack_each_row_once(encoded, plan, shares):
+    whole = train_batches(encoded, plan, seed=0, rows_multiple=8)
+    parts = [
+        train_batches(encoded, plan, seed=0, rows_multiple=8, shares=Shares(numbers, 4))
+        for numbers in shares
+    ]
+    for _ in range(plan.batches_per_epoch):
+        batch, own = next(whole), [next(part) for part in parts]
+        for name, rows in batch.items():
+            quarters = np.split(rows, 4)
+            for numbers, part in zip(shares, own, strict=True):
+                expected = np.concatenate([quarters[number] for number in numbers])
+                np.testing.assert_array_equal(part[name], expected)
 
 
 # The longest sentences have 22 and 28 tokens.

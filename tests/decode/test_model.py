@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxformer.decode import beam_search, sample
-from jaxformer.model import BOS, EOS, Transformer, reorder, shift_right
+from jaxformer.model import BOS, EOS, Transformer, grow, reorder, shift_right
 
 B, S, T, W = 3, 7, 11, 29
 LIMITS = jnp.array([10, 4, 7])
@@ -72,6 +72,20 @@ def test_beam_search_with_and_without_cache(sentences):
     np.testing.assert_allclose(one.score_BM, other.score_BM, rtol=1e-4)
     assert np.all(np.isfinite(one.score_BM))
     assert np.all(np.asarray(one.token_BMT) < W)
+
+    # Room that is given when it is needed changes nothing.
+    def run_in_rooms(rooms, params, source_BS):
+        step, reorder_cache, _ = cached(params, source_BS, 5)
+        memory_BSD = MODEL.apply(params, source_BS, method="encode")
+        cache = MODEL.apply(params, memory_BSD, source_BS, 5, rooms[0], method="start_cache")
+        return beam_search(
+            *(step, reorder_cache, cache, LIMITS),
+            num_beams=5, max_length=T, grow=grow, rooms=rooms,
+        )  # fmt: skip
+
+    grown = jax.jit(partial(run_in_rooms, (1, 4, T)))(*sentences)
+    np.testing.assert_array_equal(grown.token_BMT, one.token_BMT)
+    np.testing.assert_allclose(grown.score_BM, one.score_BM, rtol=1e-5)
 
     # Teacher-forced, the outputs have the log probability that the search found.
     params, source_BS = sentences

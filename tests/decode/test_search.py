@@ -252,6 +252,41 @@ def test_bad_sizes(table_model, options, message):
         search(table_model.random(0, B, W), LIMITS, **options)
 
 
+@pytest.mark.parametrize("rooms", [(3, 2, T), (3, 3, T), (3, T - 1), (T, T + 1)])
+def test_rooms_rise_to_the_greatest_length(table_model, rooms):
+    model = table_model.random(0, B, W)
+    run = partial(beam_search, model.step, model.reorder, model.start(4), jnp.asarray(LIMITS))
+    with pytest.raises(ValueError, match=rf"do not rise to max_length={T}\. Give lengths that do"):
+        run(max_length=T, grow=lambda cache, room: cache, rooms=rooms)
+
+
+def test_room_is_given_when_it_is_taken(table_model, same):
+    model = table_model.random(0, B, W)
+    rooms = [1, 2, T]
+
+    def start(beams):
+        return model.start(beams), jnp.int32(0), jnp.int32(rooms[0])
+
+    def step(token_BM, cache):
+        inner, time, room = cache
+        logits_BMW, inner = model.step(token_BM, inner)
+        # Nothing follows a step for which there is no room.
+        logits_BMW = jnp.where(time < room, logits_BMW, jnp.nan)
+        return logits_BMW, (inner, time + 1, room)
+
+    def reorder(cache, beam_BM):
+        return model.reorder(cache[0], beam_BM), *cache[1:]
+
+    def grow(cache, room):
+        return *cache[:2], jnp.int32(room)
+
+    options = {"num_beams": 3, "max_length": T}
+    limit_B = jnp.asarray(LIMITS)
+    found = beam_search(step, reorder, start(3), limit_B, grow=grow, rooms=rooms, **options)
+    assert same(found, search(model, LIMITS))
+    assert not same(found, beam_search(step, reorder, start(3), limit_B, **options))
+
+
 def test_bad_shapes(table_model):
     model = table_model.random(0, B, W)
     with pytest.raises(ValueError, match=r"limit_B has shape \(\); give one limit a sentence"):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxformer.model import BOS, Learned, pre_norm, reorder
+from jaxformer.model import BOS, Learned, dot_product_attention, pre_norm, reorder
 
 B, S, M, T = 2, 11, 3, 7
 SOURCE_LENGTHS = [11, 4]
@@ -28,8 +28,9 @@ def start(model, params, source_BS, num_beams=M):
         {},
         {"residual": pre_norm, "positions": Learned, "max_length": S},
         {"attend": "tempered", "vocab_multiple": 8, "attention_bias": True},
+        {"attention_window": 3},
     ],
-    ids=["post-norm, sinusoidal", "pre-norm, learned", "attention of one's own"],
+    ids=["post-norm, sinusoidal", "pre-norm, learned", "attention of one's own", "window"],
 )
 def test_cached_equals_uncached(make_model, params_of, apply, sentences, tempered, changes):
     if "attend" in changes:
@@ -65,6 +66,22 @@ def test_the_cache_holds_the_sources_keys_once_a_sentence(make_model, params_of,
         assert layer.value_BPMHV.shape == (B, T, M, 2, 11)
         assert layer.memory_key_BSHK.shape == (B, S, 2, 7)
         assert layer.memory_value_BSHV.shape == (B, S, 2, 11)
+
+
+def test_under_a_window_only_its_keys_are_read(make_model, params_of, apply, sentences):
+    seen = []
+
+    def attend(query_BTHK, key_BSHK, *others):
+        seen.append((query_BTHK.shape[1], key_BSHK.shape[1]))
+        return dot_product_attention(query_BTHK, key_BSHK, *others)
+
+    model = make_model(attend=attend, attention_window=3)
+    params = params_of(model)
+    cache = start(model, params, sentences(SOURCE_LENGTHS, S))
+    seen.clear()
+    apply(model, params, np.full((B, M), BOS, np.int32), cache, method="decode_step")
+    # The hypotheses' places in the window, and all of the source, in each of two layers.
+    assert seen == [(M, 3 * M), (M, S)] * 2
 
 
 def test_reordering_moves_neither_keys_nor_values(make_model, params_of, sentences):

@@ -160,3 +160,11 @@ def test_another_rate_needs_no_other_program():
     shares = [float(dropped(KEY, rate)) for rate in (0.1, 0.3)]
     assert len(traced) == 1
     np.testing.assert_allclose(shares, [0.1, 0.3], atol=0.01)
+
+
+def test_a_traced_number_gives_the_masks_of_a_known_one():
+    dropout = make_dropout(rows=5).fold("encoder")
+    ones_BTD = np.ones((5, T, D), np.float32)
+    traced = jax.jit(lambda number: dropout.fold(number)(ones_BTD))
+    for number in (0, 1, 5):
+        np.testing.assert_array_equal(traced(number) > 0, kept(dropout.fold(number)))

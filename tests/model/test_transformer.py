@@ -217,11 +217,7 @@ def test_weights_that_attention_does_not_give_cannot_be_had(
 
 
 def test_a_window_bounds_what_a_layer_sees(make_model, params_of, apply, source_BS):
-    def attend(query_BTHK, key_BSHK, value_BSHV, mask, positions):
-        mask = mask.replace(window=2)
-        return dot_product_attention(query_BTHK, key_BSHK, value_BSHV, mask, positions)
-
-    model = make_model(attend=attend)
+    model = make_model(attention_window=2)
     changed_BS = source_BS.copy()
     changed_BS[0, 9] = 4 if source_BS[0, 9] != 4 else 5
     before_SD, after_SD = (
@@ -231,6 +227,20 @@ def test_a_window_bounds_what_a_layer_sees(make_model, params_of, apply, source_
     # One neighbour on either side, in each of two layers.
     expected_S = np.abs(np.arange(S) - 9) <= 2
     np.testing.assert_array_equal(np.any(before_SD != after_SD, axis=-1), expected_S)
+
+
+def test_a_window_bounds_neither_the_past_of_the_past_nor_the_source(hidden, source_BS, input_BT):
+    def reached(source_BS, input_BT):
+        after_TD = hidden(source_BS, input_BT, attention_window=2)[0]
+        return np.any(after_TD != hidden(source_BS_before, input_before, attention_window=2)[0], -1)
+
+    source_BS_before, input_before = source_BS, input_BT
+    changed_BS, changed_BT = source_BS.copy(), input_BT.copy()
+    changed_BS[0, 9] = 4 if source_BS[0, 9] != 4 else 5
+    changed_BT[0, 4] = 4 if input_BT[0, 4] != 4 else 5
+    # Cross-attention sees all of the source; one more position back in each of two layers.
+    assert np.all(reached(changed_BS, input_BT))
+    np.testing.assert_array_equal(reached(source_BS, changed_BT), np.isin(np.arange(T), [4, 5, 6]))
 
 
 def test_without_positions_the_encoder_knows_no_order(make_model, params_of, apply, source_BS):
@@ -292,7 +302,11 @@ def test_every_place_has_a_dropout_of_its_own(
 
 
 @pytest.mark.parametrize(
-    "field", ["vocab_size", "d_model", "d_ff", "num_heads", "d_k", "d_v", "vocab_multiple"]
+    "field",
+    [
+        *("vocab_size", "d_model", "d_ff", "num_heads", "d_k", "d_v", "vocab_multiple"),
+        "attention_window",
+    ],
 )
 def test_a_size_below_one_is_refused(make_model, source_BS, input_BT, field):
     model = make_model(**{field: 0})

@@ -72,10 +72,14 @@ def test_no_pair_is_short_enough(tokenizer):
 
 
 @pytest.mark.parametrize(
-    ("vocab_type", "name"), [("bpe", "sentencepiece.model"), ("moses_bpe", "moses_bpe.json")]
+    ("vocab_type", "size", "name"),
+    [
+        ("bpe", 290, "sentencepiece.model"),
+        ("moses_bpe", 9, "moses_bpe.json"),
+        ("brackets", 279, "brackets.json"),
+    ],
 )
-def test_a_vocabulary_is_the_one_that_was_saved(tmp_path, vocab_type, name):
-    size = {"bpe": 290, "moses_bpe": 9}[vocab_type]
+def test_a_vocabulary_is_the_one_that_was_saved(tmp_path, vocab_type, size, name):
     tokenizer = learn(size, vocab_type, train=TRAIN)
     with pytest.raises(ValueError, match=r"tokenizer holds no vocabulary \(sentencepiece.model or"):
         load_tokenizer(tmp_path, tokenizer.fingerprint)

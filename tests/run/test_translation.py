@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from jaxformer.data.sentence_piece import train_sentence_piece
 from jaxformer.model import EOS, Learned, Transformer
-from jaxformer.run.translation import cut, make_decode, make_translate, translate_stream
+from jaxformer.run.translation import (
+    cache_rooms,
+    cut,
+    make_decode,
+    make_translate,
+    translate_stream,
+)
 
 WORDS = ["ash", "bay", "cob", "dew", "elm", "fig"]
 SETTINGS = {"num_beams": 2, "alpha": 0.6, "extra_length": 5, "longest": 16, "batch_tokens": 64}
@@ -48,6 +54,13 @@ def test_lines_keep_their_order_and_do_not_depend_on_neighbours(model, params, t
     assert len(set(outputs)) == 5
     assert translate(params, []) == []
     assert not any("\n" in output for output in outputs)
+
+
+def test_a_cache_has_room_for_what_is_usual_first():
+    assert cache_rooms(55) == (55,)
+    assert cache_rooms(127) == (127,)
+    assert cache_rooms(128) == (64, 128)
+    assert cache_rooms(316) == (64, 128, 316)
 
 
 def test_a_stream_is_translated_some_lines_at_once(model, params, tokenizer):

@@ -1,0 +1,335 @@
+"""The benchmark's own parts: statistics, figures, arguments, and our side on a tiny model.
+
+The peers are not run here: `make bench` installs them.
+"""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from experiments.benchmarks import (
+    bench,
+    end_to_end,
+    figures,
+    ours,
+    processes,
+    regression,
+    timing,
+)
+from experiments.benchmarks.sizes import EOS, SIZES, pieces, read_batches, write_batches
+from experiments.benchmarks.summary import best, ratios, spread
+from jaxformer.run.progress import Progress
+
+SMOKE = SIZES["smoke"]
+
+
+def test_medians_spreads_and_ratios():
+    assert spread([5.0, 1.0, 2.0]) == {"median": 2.0, "least": 1.0, "most": 5.0}
+    # Pass by pass: the second pass was slow for both.
+    assert ratios([6.0, 2.0, 9.0], [3.0, 1.0, 3.0]) == {"median": 2.0, "least": 2.0, "most": 3.0}
+    assert best({"a": [1.0, 9.0, 2.0], "b": [3.0, 3.0, 3.0]}) == "b"
+    assert best({}) is None
+    with pytest.raises(ValueError, match="no figure"):
+        spread([])
+    with pytest.raises(ValueError, match="2 figures cannot be divided by 1"):
+        ratios([1.0, 2.0], [1.0])
+
+
+def test_batches_come_back_full_and_the_same(tmp_path):
+    path, again = tmp_path / "a.npy", tmp_path / "b.npy"
+    write_batches(path, SMOKE)
+    write_batches(again, SMOKE)
+    assert path.read_bytes() == again.read_bytes()
+    batches = read_batches(path)
+    for batch in batches:
+        for token_BT in batch:
+            assert (token_BT.shape, token_BT.dtype) == ((61, 6), np.int32)
+            assert (token_BT[:, -1] == EOS).all()
+            assert token_BT[:, :-1].min() >= 4
+            assert token_BT.max() < SMOKE.vocab_size
+    assert len({batch[0].tobytes() for batch in batches}) == len(batches)
+    assert len(set(pieces(SMOKE))) == SMOKE.vocab_size
+
+
+def test_operations_of_a_step_are_those_of_the_record():
+    # 6 operations a parameter and token as a rule of thumb, and attention.
+    assert figures.training_flops(SIZES["tiny"]) == pytest.approx(15.8e6, rel=0.01)
+    assert figures.training_flops(SIZES["base"]) == pytest.approx(381e6, rel=0.01)
+
+
+def trained(rate, first, memory=100):
+    return {
+        "tokens_per_second": rate, "first_step_seconds": first, "peak_bytes": memory,
+        "peak_bytes_steps": memory,
+    }  # fmt: skip
+
+
+def test_the_line_compares_the_best_with_the_best_where_the_peer_is_fastest():
+    results = {
+        "train tiny glibc": {
+            "jaxformer float32": [trained(900.0, 9.0)] * 2,
+            "PyTorch float32": [trained(100.0, 1.0)] * 2,
+        },
+        "train tiny jemalloc": {
+            "jaxformer float32": [trained(500.0, 20.0, 60), trained(500.0, 2.0, 60)],
+            "jaxformer bfloat16": [trained(600.0, 30.0), trained(600.0, 3.0)],
+            "PyTorch float32": [trained(200.0, 1.0, 120)] * 2,
+            "Marian bfloat16": [trained(300.0, 1.0, 400), trained(150.0, 1.0, 400)],
+        },
+        "decode tiny jemalloc": {
+            "jaxformer float32": [{"sentences_per_second": 90.0, "peak_bytes": 1}] * 2,
+            "CTranslate2 float32, workers: 1": [{"sentences_per_second": 60, "peak_bytes": 1}] * 2,
+            "CTranslate2 float32, workers: 2": [{"sentences_per_second": 120, "peak_bytes": 1}] * 2,
+        },
+        "end to end": {"jaxformer": [{"share": 0.9}, {"share": 1.0}]},
+    }
+    ceiling = {
+        "jaxformer": {"float32": {"a": 1e10, "b": 2e10}, "bfloat16": {"a": 4e10}},
+        "PyTorch": {"float32": {"a": 1.5e10}, "bfloat16": {"a": 3e10}},
+    }
+    summary, line = figures.summarise(results, ceiling, ["tiny"])
+    assert list(line) == list(figures.LINE)
+    # 600 / 300 and 600 / 150.
+    assert line["train_tiny_vs_torch"] == 3.0
+    assert line["decode_vs_ctranslate2"] == 0.75
+    assert line["first_step_warm_s"] == 3.0
+    assert line["mfu_tiny"] == pytest.approx(600 * 15.8e6 / 4e10, rel=0.01)
+    assert line["train_base_vs_torch"] is line["mfu_base"] is line["padding"] is None
+    group = summary["train tiny jemalloc"]
+    assert group["fastest"] == {"jaxformer": "jaxformer bfloat16", "torch": "Marian bfloat16"}
+    assert group["against_torch_float32"]["median"] == 2.5
+    assert group["memory_against_torch_float32"]["median"] == 0.5
+    assert group["memory_against_torch"]["median"] == 0.25
+    variant = group["variants"]["jaxformer bfloat16"]
+    assert variant["utilisation_float32"] == pytest.approx(2 * variant["utilisation"])
+    assert variant["first_step_cold_seconds"] == 30.0
+    assert summary["end to end"]["share"]["median"] == pytest.approx(0.95)
+    json.dumps([summary, line], allow_nan=False)
+
+
+def test_without_peers_and_with_one_pass_there_are_figures_of_ours():
+    results = {"train tiny kept": {"jaxformer float32": [trained(500.0, 20.0)]}}
+    summary, line = figures.summarise(results, {"jaxformer": {"float32": {"a": 1e10}}}, ["tiny"])
+    assert line["train_tiny_vs_torch"] is line["first_step_warm_s"] is None
+    assert line["mfu_tiny"] == pytest.approx(500 * 15.8e6 / 1e10, rel=0.01)
+    assert "against_torch" not in summary["train tiny kept"]
+
+
+MISTAKES = {
+    "--sizes=huge": "--sizes has 'huge'; choose from tiny, base, smoke",
+    "--allocators=glibc,bad": "--allocators has 'bad'; choose from glibc, kept",
+    "--passes=0": "--passes=0 measures nothing; give 1 or more",
+    "--peers=nowhere": "--peers=nowhere is no file; `make bench` makes that environment",
+    "--output=nowhere/bench.json": "--output=nowhere/bench.json is in no folder; make it",
+    "--pases=3": "unrecognized arguments: --pases=3",
+}
+
+
+@pytest.mark.parametrize("argument", MISTAKES)
+def test_a_wrong_argument_is_one_sentence(argument, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["bench", "--output=bench.json", argument])
+    with pytest.raises(SystemExit) as raised:
+        bench.main()
+    out, err = capsys.readouterr()
+    assert (raised.value.code, out) == (2, "")
+    assert err.splitlines()[-1].startswith(f"bench: error: {MISTAKES[argument]}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_sides_have_the_same_jobs_and_every_allocator_is_for_all(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["bench", "--output=x", f"--peers={sys.executable}"])
+    monkeypatch.setattr(bench, "measure", lambda chosen: seen.append(chosen) or sys.exit())
+    monkeypatch.delenv("BENCH_QUICK", raising=False)
+    seen = []
+    for quick in (False, True):
+        if quick:
+            monkeypatch.setenv("BENCH_QUICK", "1")
+        with pytest.raises(SystemExit):
+            bench.main()
+    groups = []
+    for chosen in seen:
+        jobs = list(bench.plan(chosen, tmp_path))
+        names = {}
+        for job in jobs:
+            names.setdefault(job.group, []).append(job.name)
+        groups.append(names)
+        assert len({job.group for job in jobs if job.group.startswith("decode")}) == 1
+    whole, quick = groups
+    for names in (*whole.values(), *quick.values()):
+        assert names[0].startswith("jaxformer")
+        assert any(name.startswith(("PyTorch", "CTranslate2")) for name in names)
+    assert whole["train tiny glibc"] == whole[f"train tiny {seen[0].allocators[-1]}"]
+    assert any(name.startswith("Marian") for name in whole["train tiny glibc"])
+    assert len(seen[1].allocators) == 1
+    assert seen[1].seconds < seen[0].seconds
+
+
+def test_an_allocator_is_chosen_from_outside_only(monkeypatch):
+    monkeypatch.setenv("LD_PRELOAD", "")
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "1")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/somewhere")
+    environment = processes.clean_environment()
+    assert not {"LD_PRELOAD", "MALLOC_ARENA_MAX", "JAX_COMPILATION_CACHE_DIR"} & environment.keys()
+    assert environment["PATH"] == os.environ["PATH"]
+    assert processes.allocators()["glibc"] == {}
+
+
+def test_steps_are_timed_from_the_start_and_without_the_first():
+    taken = []
+
+    def step(number):
+        taken.append(number)
+        time.sleep(0.2 if number == 0 else 0.01)
+
+    found = timing.time_steps(step, lambda: None, seconds=0.1, started=time.time() - 100)
+    assert 100.2 <= found["first_step_seconds"] < 110
+    assert 0.01 <= found["step_seconds"] < 0.1
+    assert found["steps"] >= 3
+    assert taken == list(range(found["steps"] + 2))
+    assert found["peak_bytes"] >= found["peak_bytes_steps"] > 10 * 2**20
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """Returns the function that runs a process of ours on the tiniest model."""
+    folder = tmp_path_factory.mktemp("smoke")
+    write_batches(folder / "smoke.npy", SMOKE)
+
+    def run(what, *arguments, folder=folder):
+        given = ("--size=smoke", f"--batches={folder / 'smoke.npy'}", "--seconds=0.01")
+        return processes.run_alone(
+            sys.executable,
+            "ours",
+            [what, *given, *arguments],
+            allocator={},
+            environment={
+                name: os.environ[name]
+                for name in (
+                    "JAX_COMPILATION_CACHE_DIR",
+                    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
+                )
+            },
+        )
+
+    return run
+
+
+def test_our_step_runs_in_the_type_asked_for(smoke):
+    found = smoke("train", "--dtype=bfloat16")
+    assert found["tokens_per_second"] == pytest.approx(366 / found["step_seconds"])
+    assert found["first_step_seconds"] > found["step_seconds"]
+    # A little above the logarithm of the vocabulary's size.
+    assert 4.4 < found["loss"] < 8
+    models = [ours.make_model(SMOKE, dtype, None) for dtype in ("float32", "bfloat16")]
+    models.append(ours.make_model(SMOKE, "float32", "bfloat16"))
+    assert [model.dtype.name for model in models] == ["float32", "bfloat16", "float32"]
+    assert [model.product_dtype for model in models] == [None, None, "bfloat16"]
+
+
+def test_our_decoder_runs_to_the_limit(smoke, tmp_path):
+    output = tmp_path / "outputs.json"
+    found = smoke("decode", "--steps=7", f"--output={output}")
+    assert found["sentences"] == 122
+    assert found["sentences_per_second"] > 0
+    rows = json.loads(output.read_text(encoding="utf-8"))
+    assert len(rows) == 122
+    assert {len(row) for row in rows} == {7}
+    assert all("</s>" in row and set(row) <= set(pieces(SMOKE)) for row in rows)
+
+
+def test_a_process_that_fails_says_why(smoke, tmp_path):
+    with pytest.raises(RuntimeError, match=r"(?s)ended with code 1:.*No such file.*smoke\.npy"):
+        smoke("train", folder=tmp_path)
+
+
+def test_the_corpus_is_of_the_size_asked_for(tmp_path):
+    end_to_end.write_corpus(tmp_path, SIZES["tiny"])
+    sides = [(tmp_path / f"train.{side}").read_text().splitlines() for side in ("source", "target")]
+    assert len(sides[0]) == len(sides[1]) > 10_000
+    lengths = {len(line.split()) for side in sides for line in side}
+    assert (min(lengths), max(lengths)) == (7, 14)
+    assert sides[0] != sides[1]
+
+
+def test_a_training_is_timed_by_what_it_prints():
+    stream = io.StringIO()
+    metrics = {"loss": 2.0, "source_tokens": 3.0, "target_tokens": 3.0}
+    with Progress(stream, 1200) as progress:
+        for step in (999, 1000, 1200):
+            progress.step(step, metrics, 6, 1.0)
+            progress.row({**metrics, "step": step, "learning_rate": 0.1, "padding": 0.0})
+    said = [*stream.getvalue().splitlines(True), "Trained to step 1,200: runs/x\n"]
+    seen = [(10.0 * number, line) for number, line in enumerate(said)]
+    assert end_to_end.seconds_after(seen, 1000) == 20.0
+    for lines, step in ((seen[:-1], 1000), (seen, 100)):
+        with pytest.raises(RuntimeError, match=f"has not said when it was at step {step}"):
+            end_to_end.seconds_after(lines, step)
+
+
+@pytest.mark.parametrize(
+    ("after", "code", "worse"),
+    [
+        ([95.0, 100.0, 104.0], 0, 0),
+        ([80.0, 90.0, 200.0], 1, 1),
+    ],
+)
+def test_a_slower_commit_is_found(capsys, after, code, worse):
+    found = {"train tiny": ({"tokens_per_second": [100.0] * 3}, {"tokens_per_second": after})}
+    assert regression.judge(found, 0.05) == code
+    assert capsys.readouterr().out.count("WORSE") == worse
+
+
+def test_more_memory_is_worse_and_less_is_not(capsys):
+    def grown(to):
+        return {"train tiny": ({"peak_bytes": [100]}, {"peak_bytes": [to]})}
+
+    assert regression.judge(grown(120), 0.05) == 1
+    assert regression.judge(grown(50), 0.05) == 0
+    assert "B / A 0.500" in capsys.readouterr().out
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """Returns the function that runs git in a repository of one commit, which stands for ours."""
+    folder = tmp_path / "repository"
+    (folder / "jaxformer").mkdir(parents=True)
+    (folder / "jaxformer" / "train.py").write_text("old\n", encoding="utf-8")
+    monkeypatch.setattr(regression, "ROOT", folder)
+
+    def git(*arguments):
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        done = subprocess.run(
+            ["git", *who, *arguments], cwd=folder, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    git("init", "--quiet")
+    git("add", "--all")
+    git("commit", "--quiet", "--message=one")
+    (folder / "jaxformer" / "train.py").write_text("new\n", encoding="utf-8")
+    return git
+
+
+def test_what_is_no_commit_is_one_sentence(repository, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["regression", "HEAD", "no-such-commit"])
+    with pytest.raises(SystemExit) as raised:
+        regression.main()
+    assert raised.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("'no-such-commit' is no commit here")
+
+
+def test_a_commit_is_checked_out_with_this_benchmark_and_removed(repository, tmp_path):
+    folder = tmp_path / "A"
+    with regression.checkout("HEAD", folder) as tree:
+        assert (tree / "jaxformer" / "train.py").read_text(encoding="utf-8") == "old\n"
+        copy = tree / "experiments" / "benchmarks" / "regression.py"
+        assert copy.read_bytes() == (processes.ROOT / copy.relative_to(tree)).read_bytes()
+    assert not folder.exists()
+    assert len(repository("worktree", "list").splitlines()) == 1
