@@ -65,7 +65,7 @@ def run(folder: Path, grid: Grid, passes: int) -> None:
     write_config(folder, settings)
     argv = ["python", "-m", "experiments.table1_complexity", *sys.argv[1:]]
     # The seeds of the cases' order are the passes' numbers; all others are 0, or the sizes.
-    write_run(folder, argv=argv, overrides={}, seeds={}, allocator=allocator, mesh={})
+    write_run(folder, argv=argv, overrides={}, seeds={}, mesh={}, allocator=allocator)
     found = cases(grid)
 
     def show(line: str) -> None:
