@@ -30,6 +30,12 @@ def test_embeddings_are_scaled_by_the_root_of_the_width(apply, module, table_WD)
     np.testing.assert_allclose(embedding_BTD, table_WD[TOKEN_BT] * math.sqrt(D), rtol=1e-6)
 
 
+def test_embeddings_that_are_not_scaled_are_rows(apply, table_WD):
+    module = SharedEmbedding(ROWS, D, is_scaled=False)
+    embedding_BTD = apply(module, {"table": table_WD}, TOKEN_BT, method="embed")
+    np.testing.assert_array_equal(embedding_BTD, table_WD[TOKEN_BT])
+
+
 def test_logits_are_products_with_the_same_rows(apply, module, table_WD):
     logits_BTW = apply(module, {"table": table_WD}, HIDDEN_BTD, method="logits")
     assert logits_BTW.shape == (B, T, ROWS)

@@ -26,12 +26,13 @@ def test_sinusoids(apply, position_BT, width):
         assert encoding_BTD[b, t, d] == pytest.approx(expected, abs=1e-4)
 
 
-def test_learned_positions_are_rows_of_a_table(apply, make_params, position_BT):
+@pytest.mark.parametrize("is_scaled", [True, False])
+def test_learned_positions_are_rows_of_a_table(apply, make_params, position_BT, is_scaled):
     position_BT = position_BT % LENGTH
-    module = Learned(D, LENGTH)
+    module = Learned(D, LENGTH, is_scaled=is_scaled)
     params = make_params(module, position_BT)
     assert params["table"].shape == (LENGTH, D)
-    expected_BTD = params["table"][position_BT] * math.sqrt(D)
+    expected_BTD = params["table"][position_BT] * (math.sqrt(D) if is_scaled else 1)
     np.testing.assert_allclose(apply(module, params, position_BT), expected_BTD, rtol=1e-6)
 
 
