@@ -162,7 +162,9 @@ def _projected_sums_forward(
         )
         weighted_DN = (hidden_DN.astype(jnp.float32) * weight_N).astype(dtype)
         table_gradient_DW = table_gradient_DW + jnp.dot(
-            weighted_DN, exp_NW, preferred_element_type=jnp.float32
+            weighted_DN.astype(outer_dtype),
+            exp_NW.astype(outer_dtype),
+            preferred_element_type=jnp.float32,
         )
         carry = (LossSums(*map(jnp.add, total, sums)), table_gradient_DW)
         return carry, hidden_gradient_ND
@@ -171,6 +173,9 @@ def _projected_sums_forward(
     # Laid out as the product wants it: XLA would merge a transposition with the product, for which
     # it has no fast kernel on CPUs.
     hidden_CDN = chunks.hidden_ND.swapaxes(1, 2)
+    # XLA undoes a loop over a single chunk, and with it the layout; what is left has no kernel for
+    # bfloat16 on CPUs.
+    outer_dtype = dtype if hidden_CDN.shape[0] > 1 else jnp.float32
     zeros_DW = jnp.zeros(table_WD.shape[::-1], jnp.float32)
     (sums, table_gradient_DW), hidden_gradient_CND = jax.lax.scan(
         add_chunk, (_zero_sums(), zeros_DW), (chunks, hidden_CDN)

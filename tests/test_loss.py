@@ -139,16 +139,20 @@ def test_the_projected_loss_in_bfloat16_is_near_float32s():
         assert not is_close(gradient, expected)
 
 
-def test_products_of_float32_may_have_operands_in_bfloat16():
+# One chunk and several, of which XLA makes different programs.
+@pytest.mark.parametrize("chunk_tokens", [2 * B, 256])
+def test_products_of_float32_may_have_operands_in_bfloat16(chunk_tokens):
     product = functools.partial(
         projected_cross_entropy_sums,
         target_BT=TARGET_BT,
         label_smoothing=0.1,
         vocab_size=W,
+        chunk_tokens=chunk_tokens,
         product_dtype=jnp.bfloat16,
     )
     _, expected_gradients = differentiated(explicit, HIDDEN_BTD, 0.1, W)
-    gradients = jax.grad(lambda h, t: 0.3 * product(h, t).loss, (0, 1))(HIDDEN_BTD, TABLE_WD)
+    differentiate = jax.jit(jax.grad(lambda h, t: 0.3 * product(h, t).loss, (0, 1)))
+    gradients = differentiate(HIDDEN_BTD, TABLE_WD)
     for gradient, expected in zip(gradients, expected_gradients, strict=True):
         assert gradient.dtype == jnp.float32
         assert is_close(gradient, expected, tolerance=0.02)
