@@ -337,4 +337,5 @@ def test_every_command_has_help(jaxformer, command):
     result = jaxformer(command, "--help")
     assert (result.code, result.err) == (0, "")
     assert f"usage: jaxformer {command}" in result.out
-    assert ("folder of the sweep" if command == "report" else "--workdir") in result.out
+    needed = {"report": "folder of the sweep", "memory": "--database"}
+    assert needed.get(command, "--workdir") in result.out
