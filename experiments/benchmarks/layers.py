@@ -54,9 +54,7 @@ def measure(config: dict[str, Any], topology: str) -> dict[str, Any]:
     machine = tpu_slice(topology) if topology else here()
     mesh = make_mesh(**config["parallel"], devices=machine.devices)
     forms = []
-    print(
-        "| layers | remat | activations and temporaries, GiB | TFLOP a device | CPU seconds of compiling |"
-    )
+    print("| layers | remat | activations and temporaries, GiB | TFLOP a device | CPU seconds |")
     print("| --- | --- | --- | --- | --- |")
     for scan, remat in FORMS:
         changed = {**config, "model": {**config["model"], "remat": remat, "scan_layers": scan}}
