@@ -65,8 +65,8 @@ def get_config(arg: str = "") -> ConfigDict:
     # What the backward pass computes again, layer by layer, for less memory: "none"; "dots", all
     # but the projections; "full", whole layers (docs/memory.md). The result is the same.
     model.remat = "none"
-    # Whether a loop runs the layers of a stack: compiles faster, runs slower; the same result, and
-    # the same checkpoints.
+    # Whether a loop runs the layers of a stack: compiles faster, may run slower, and on a CPU remat
+    # asks for it; the same result, and the same checkpoints.
     model.scan_layers = False
 
     optimizer = config.optimizer = ConfigDict()

@@ -224,6 +224,7 @@ def _verdict(
             parameters=lacking[0]["memory"]["parameters"],
             optimizer=lacking[0]["memory"]["optimizer"],
             remat=config["model"]["remat"],
+            scan_layers=config["model"]["scan_layers"],
             accumulate=config["train"]["accumulate"],
             tokens=config["data"]["target_tokens"],
             num_devices=len(machine.devices),

@@ -10,6 +10,7 @@ def advise(
     parameters: int,
     optimizer: int,
     remat: str,
+    scan_layers: bool,
     accumulate: int,
     tokens: int,
     num_devices: int,
@@ -21,7 +22,7 @@ def advise(
       memory: bytes of a device.
       needed: bytes that the step takes, None if that is not known.
       parameters, optimizer: bytes of those on a device; gradients take what parameters do.
-      remat, accumulate: model.remat and train.accumulate as they are.
+      remat, scan_layers, accumulate: of the settings, as they are.
       tokens: the budget of a batch on either side.
       fsdp: devices over which parameters and optimiser are cut.
     """
@@ -36,11 +37,13 @@ def advise(
         if fsdp >= num_devices:
             changes.append("Take a larger slice, a chip with more memory, or a smaller model.")
         return changes
+    # Without a loop some compilers keep what is computed again (docs/memory.md).
+    loop = "" if scan_layers else " --config.model.scan_layers=true"
     if remat == "none":
-        changes.append("Keep less of the forward pass: --config.model.remat=dots.")
+        changes.append(f"Keep less of the forward pass: --config.model.remat=dots{loop}.")
     if remat != "full":
         changes.append(
-            "Compute whole layers twice, a third more operations: --config.model.remat=full."
+            f"Compute whole layers twice, a third more operations: --config.model.remat=full{loop}."
         )
     # What grows with the batch must shrink to what else is free.
     parts = 2

@@ -155,7 +155,7 @@ def test_what_does_not_fit_ends_with_code_1(jaxformer, without_compiling):
     assert result.code == 1
     verdict = result.out.split("verdict")[1].splitlines()
     assert verdict[0].endswith("DOES NOT FIT")
-    assert verdict[1].endswith("--config.model.remat=dots.")
+    assert verdict[1].endswith("--config.model.remat=dots --config.model.scan_layers=true.")
     assert verdict[-1].endswith("--config.decode.batch_tokens=2048.")
 
 

@@ -11,6 +11,7 @@ ACTIVATIONS = {
     "parameters": GIB,
     "optimizer": 2 * GIB,
     "remat": "none",
+    "scan_layers": True,
     "accumulate": 1,
     "tokens": 24_000,
     "num_devices": 4,
@@ -43,6 +44,12 @@ def test_what_is_done_already_is_not_advised():
     changes = flags(advise(**{**ACTIVATIONS, "remat": "full", "accumulate": 2}))
     assert changes[0] == "--config.train.accumulate=6"
     assert flags(advise(**{**ACTIVATIONS, "remat": "dots"}))[0] == "--config.model.remat=full"
+
+
+def test_remat_comes_with_a_loop():
+    changes = flags(advise(**{**ACTIVATIONS, "scan_layers": False}))
+    loop = "--config.model.scan_layers=true"
+    assert changes[:4] == ["--config.model.remat=dots", loop, "--config.model.remat=full", loop]
 
 
 def test_where_the_compiler_does_not_say_how_much_halves_are_tried():
