@@ -36,6 +36,8 @@ def two(monkeypatch):
         process = Process(channels[0])
         monkeypatch.setattr(hosts, "_leave", process.leave)
         yield channels, process
+        # Before `_leave` is again what ends a process.
+        process.watch.close()
 
 
 def test_a_loss_ends_a_process(two):
