@@ -3,7 +3,9 @@
 What needs eight is run by functions of this module in a process that pretends to have them.
 """
 
+import functools
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +31,9 @@ from tests.test_train import is_close, is_same, rows
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = 10
-MAPPED = ("shard_map", "pmap")
+# Meshes, and ways to map the step over devices.
+QUICK = ("all",)
+REST = ("data", "fsdp", "tensor", "shard_map", "pmap")
 TOLERANCE = {"plain": 1e-5, "adam": 1e-4}
 make_state = jax.jit(first_state)
 
@@ -96,26 +100,21 @@ def train_mapped(how):
     return {kind: train(mapped, make_state(kind == "adam"), batches) for kind in TOLERANCE}
 
 
-def train_everywhere(folder):
-    """Saves losses and parameters of every way to train, and a checkpoint of every mesh."""
+def train_in(folder, ways):
+    """Saves losses and parameters of ways to train, and moves checkpoints between meshes."""
     folder = Path(folder)
-    ways = [(train_on_mesh, name, MESHES[name]) for name in MESHES]
-    for way, name, argument in [*ways, *((train_mapped, how, how) for how in MAPPED)]:
-        found = way(argument)
+    names = [way for way in ways if way in MESHES]
+    for way in ways:
+        found = train_on_mesh(MESHES[way]) if way in MESHES else train_mapped(way)
         for kind, (state, losses) in found.items():
             leaves = map(np.asarray, jax.tree.leaves(state.params))
-            np.savez(folder / f"{name}-{kind}.npz", np.array(losses), *leaves)
-        if name in MESHES:
-            with Checkpoints(folder / name) as checkpoints:
+            np.savez(folder / f"{way}-{kind}.npz", np.array(losses), *leaves)
+        if way in MESHES:
+            with Checkpoints(folder / way) as checkpoints:
                 checkpoints.save(found["adam"][0])
-    move_checkpoints(folder)
-
-
-def move_checkpoints(folder):
-    """Restores the checkpoint of every mesh on every other, and on one device."""
-    meshes = {name: make_mesh(*sizes) for name, sizes in MESHES.items()}
+    meshes = {name: make_mesh(*MESHES[name]) for name in MESHES}
     meshes["one"] = make_mesh(1, 1, 1, devices=jax.devices()[3:4])
-    for source in MESHES:
+    for source in names:
         with Checkpoints(folder / source, read_only=True) as checkpoints:
             states = {
                 target: checkpoints.restore(with_shardings(SHAPES, state_shardings(SHAPES, mesh)))
@@ -127,6 +126,22 @@ def move_checkpoints(folder):
             assert is_same(state, states["one"]), (source, target)
             expected = state_shardings(SHAPES, meshes[target])
             assert jax.tree.map(lambda leaf: leaf.sharding, state) == expected
+
+
+def run_the_docs():
+    """Runs the code of docs/sharding.md on a tiny model, and checks that its ways agree."""
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "docs/sharding.md").read_text("utf-8"), re.M | re.S
+    )
+    assert len(blocks) == 3
+    sizes = "vocab_size=41, d_model=24, d_ff=40, num_heads=8, d_k=3, d_v=5"
+    layers = "num_encoder_layers=1, num_decoder_layers=1"
+    names, found = {"batch": batch_of(0, 16)}, []
+    for block in blocks:
+        exec(block.replace("vocab_size=32_000", f"{sizes}, {layers}"), names)
+        found.append(names["state"].params)
+    for params in found[1:]:
+        assert is_close(params, found[0], 1e-4)
 
 
 def run_on_eight(call):
@@ -145,9 +160,14 @@ def run_on_eight(call):
 
 @pytest.fixture(scope="module")
 def eight(tmp_path_factory):
-    """Returns the folder of what eight devices have saved, and what was printed there."""
+    """Returns the function that gives the folder of a way to train, and what was printed there."""
     folder = tmp_path_factory.mktemp("eight")
-    return folder, run_on_eight(f"train_everywhere({str(folder)!r})")
+
+    @functools.cache
+    def run(ways):
+        return run_on_eight(f"train_in({str(folder)!r}, {ways!r})")
+
+    return lambda way: (folder, run(QUICK if way in QUICK else REST))
 
 
 @pytest.fixture(scope="module")
@@ -170,16 +190,25 @@ def check(path, expected, kind):
             assert is_close([got], [leaf], TOLERANCE[kind]), name
 
 
-@pytest.mark.parametrize("kind", TOLERANCE)
-@pytest.mark.parametrize("mesh", [*MESHES, *MAPPED])
-def test_every_mesh_gives_what_one_device_gives(eight, one, mesh, kind):
-    check(eight[0] / f"{mesh}-{kind}.npz", one[kind], kind)
-    # They have moved.
-    assert not is_close(one[kind][0].params, first_state().params, 1e-2)
+EVERY = [*QUICK, *(pytest.param(way, marks=pytest.mark.slow) for way in REST)]
 
 
-def test_nothing_is_laid_out_anew_on_the_way(eight):
-    assert "Involuntary full rematerialization" not in eight[1]
+@pytest.mark.parametrize("way", EVERY)
+def test_eight_devices_give_what_one_gives(eight, one, way):
+    for kind in TOLERANCE:
+        check(eight(way)[0] / f"{way}-{kind}.npz", one[kind], kind)
+        # They have moved.
+        assert not is_close(one[kind][0].params, make_state().params, 1e-2)
+
+
+@pytest.mark.parametrize("way", EVERY)
+def test_nothing_is_laid_out_anew_on_the_way(eight, way):
+    assert "Involuntary full rematerialization" not in eight(way)[1]
+
+
+@pytest.mark.slow
+def test_the_docs_run():
+    run_on_eight("run_the_docs()")
 
 
 def test_a_mapped_step_refuses_other_axes():

@@ -64,15 +64,11 @@ def _evaluate(config: dict, workdir: Path, wanted: str | None, protocol: str | N
 
     with mistakes():
         encoded = encode_pairs(pairs, trained.tokenizer)
+        batches = eval_batches(encoded, config["data"]["target_tokens"], num_shares(mesh))
         found = likelihood(
             jax.jit(make_eval_step(trained.model)),
             trained.params,
-            (
-                place_batch(batch, mesh)
-                for batch in eval_batches(
-                    encoded, config["data"]["target_tokens"], num_shares(mesh)
-                )
-            ),
+            (place_batch(batch, mesh) for batch in batches),
         )
     translate = open_translate(config, trained, report)
     before = time.monotonic()

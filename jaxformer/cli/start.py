@@ -84,6 +84,11 @@ def train(
     with mistakes():
         last_step, meta, faults = look_into(workdir, config)
         mesh = _make_mesh(config)
+        if debug_nans and mesh.size > 1:
+            raise Mistake(
+                f"--debug_nans looks for the operation on one device, and there are {mesh.size}. "
+                "Let one be seen, with CUDA_VISIBLE_DEVICES=0 for instance: a run goes on on any."
+            )
         tokenizer, text = prepare(config, {} if meta is None else {workdir: meta})
         if training["patience"] and not text.valid:
             raise Mistake(

@@ -4,6 +4,7 @@ import gzip
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -284,6 +285,13 @@ def test_what_a_trained_model_does_not_have(trained, jaxformer):
     assert said.startswith("model.d_model belongs to the trained model and cannot be changed now")
     said = one_sentence(jaxformer("translate", f"--workdir={workdir}", "--input=nowhere"))
     assert said == "'nowhere': No such file or directory."
+
+
+def test_a_nan_is_looked_for_on_one_device(tiny, jaxformer, tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxformer.cli.start._make_mesh", lambda config: SimpleNamespace(size=2))
+    result = jaxformer(*tiny, f"--workdir={tmp_path / 'run'}", "--debug_nans")
+    assert one_sentence(result).startswith("--debug_nans looks for the operation on one device, ")
+    assert not (tmp_path / "run").exists()
 
 
 def test_mistakes_take_only_what_a_user_can_mend():
