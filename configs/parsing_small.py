@@ -3,8 +3,8 @@
 Command:   jaxformer train --config=configs/parsing_small.py --workdir=runs/parsing
            python experiments/table4_parsing.py --workdir=runs/parsing --split=test
 Hardware:  two CPU cores.
-Time:      about 30 minutes of training; decoding with 21 hypotheses takes longer than that.
-Expected:  docs/parsing.md says what was measured.
+Time:      not measured; decoding with 21 hypotheses takes longer than the training.
+Expected:  not measured yet.
 
 The trees are CRAFT's, of biomedical articles, so that F1 does not compare with the paper's on the
 Wall Street Journal. Files: data.manual_dir or $JAXFORMER_DATA/treebank (see docs/parsing.md).

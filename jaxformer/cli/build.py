@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxformer.data.corpus import Corpus, open_corpus
-from jaxformer.model import Learned, Transformer, restricted_attention
+from jaxformer.model import Learned, Residual, Transformer, restricted_attention
 from jaxformer.optim import scale_by_paper_adam
 from jaxformer.train import Hyper, Rate
 
@@ -83,6 +83,11 @@ def make_model(config: Config, vocab_size: int) -> Transformer:
         )
     }
     parts["residual"] = resolve("model.residual", model["residual"])
+    if not isinstance(parts["residual"], Residual):
+        raise ValueError(
+            f"model.residual={model['residual']} is no Residual. Name one, such as post_norm or "
+            "pre_norm of jaxformer.model."
+        )
     if parts["positions"] is Learned and model["max_length"] < config["data"]["max_length"]:
         raise ValueError(
             f"model.max_length={model['max_length']} learned positions do not hold sentences of "

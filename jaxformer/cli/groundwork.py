@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxformer.cli import build
+from jaxformer.cli import build, settings
 from jaxformer.cli.mistakes import Mistake
 from jaxformer.data.batching import Shape
 from jaxformer.data.tokenizer import Tokenizer
@@ -65,7 +65,7 @@ def look_into(
 
     Raises: Mistake or ValueError if the workdir holds another run, or no sound checkpoint of many.
     """
-    before = check_config(workdir, config, MAY_CHANGE)
+    before = check_config(workdir, config, MAY_CHANGE, settings.complete)
     if not checkpoints_path(workdir).is_dir():
         return 0, None, {}
     with Checkpoints(checkpoints_path(workdir), read_only=True) as checkpoints:

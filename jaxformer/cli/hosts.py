@@ -78,7 +78,7 @@ def _read(chosen: argparse.Namespace) -> Company | None:
     if missing:
         raise Mistake(f"{' and '.join(missing)} must be given too, or none of the three.")
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
         raise Mistake(
             f"--coordinator_address={address} is not HOST:PORT, such as 10.0.0.5:8476, where "
             "process 0 can be reached."

@@ -73,6 +73,7 @@ def _references(folder: Path, config: Mapping[str, Any], split: str) -> list[str
 
     try:
         with mistakes():
+            config = settings.complete(config)
             settings.check(config)
             refuse_code_within(folder, config)
             pairs = build.make_corpus(config, [split]).pairs(split)

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 import jax
 from jax.sharding import Mesh
 
-from jaxformer.cli import build
+from jaxformer.cli import build, settings
 from jaxformer.cli.groundwork import (
     MAY_CHANGE,
     check_traces,
@@ -134,7 +134,7 @@ def train(
                 if meta is None:
                     tokenizer.save(tokenizer_folder(workdir))
                 if step < training["num_steps"] and not patience.is_spent:
-                    write_config(workdir, config, MAY_CHANGE)
+                    write_config(workdir, config, MAY_CHANGE, settings.complete)
                 write_run(
                     workdir,
                     argv=argv,

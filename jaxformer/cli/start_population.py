@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxformer.cli import build
+from jaxformer.cli import build, settings
 from jaxformer.cli.groundwork import (
     MAY_CHANGE,
     check_traces,
@@ -146,7 +146,7 @@ def _train_held(trainings: Sequence[Training]) -> list[str]:
                     state = jax.device_put(checkpoints.restore(abstract_state, step), device)
                     tally, last_kept = resume_point(meta, step)
                     patience = Patience.from_json(0, meta.get("patience", {}))
-                write_config(workdir, training.config, MAY_CHANGE)
+                write_config(workdir, training.config, MAY_CHANGE, settings.complete)
                 seed = training.config["train"]["seed"]
                 write_run(
                     workdir,

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxformer.cli import config as config_lib
+from jaxformer.cli import settings
 from jaxformer.cli.mistakes import Mistake, file_mistakes, mistakes
 from jaxformer.cli.options import Options, whole_number
 from jaxformer.cli.rows import check_models, read_axis, rows_of_files, rows_of_product
@@ -29,7 +30,14 @@ from jaxformer.study.manifest import (
 from jaxformer.study.standing import Forecast, last_step, read_scores
 
 # What the result does not depend on, unless it has no result otherwise.
-_MAY_CHANGE = ("data.data_dir", "data.manual_dir", "train.not_finite", "parallel.*")
+_MAY_CHANGE = (
+    "data.data_dir",
+    "data.manual_dir",
+    "train.not_finite",
+    "model.remat",
+    "model.scan_layers",
+    "parallel.*",
+)
 
 _EPILOG = """\
 Every row of the config files is trained with every seed and scored on the validation split, each in
@@ -137,7 +145,7 @@ def _extend(folder: Path, manifest: Manifest) -> Manifest:
         from jaxformer.io.record import check_config
 
         for member in trained:
-            check_config(folder / member.workdir, member.config, _MAY_CHANGE)
+            check_config(folder / member.workdir, member.config, _MAY_CHANGE, settings.complete)
     before = read_manifest(folder)
     return manifest if before is None else extend(before, manifest)
 

@@ -102,7 +102,7 @@ def _model(path: Path) -> TextEncoder:
             activation=_ACTIVATIONS[config["hidden_act"]],
             norm_epsilon=config["layer_norm_eps"],
         )
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not JSON, or it is damaged. Fetch it again.") from error
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is not the config.json of a BERT: it lacks {error}.") from error

@@ -103,6 +103,7 @@ def _check(model: Transformer) -> None:
         f"heads of width {model.d_k} and {model.d_v} instead of d_model / num_heads": (
             not model.d_k == model.d_v == d_head
         ),
+        "a window of attention": model.attention_window is not None,
         "a stack without layers": not (model.num_encoder_layers and model.num_decoder_layers),
     }
     for fault, found in faults.items():

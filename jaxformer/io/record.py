@@ -12,7 +12,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeGuard
 
@@ -62,21 +62,23 @@ def check_config(
     workdir: str | os.PathLike[str],
     config: Mapping[str, Any],
     may_change: Collection[str] = (),
+    complete: Callable[[dict[str, Any]], dict[str, Any]] = lambda before: before,
 ) -> dict[str, Any] | None:
     """Compares the resolved settings with those of the run that the workdir holds, if any.
 
     Args:
       config: nested mappings.
       may_change: patterns (`decode.*`) of dotted keys that may differ.
+      complete: gives older settings those that there were not then.
 
-    Returns: the settings of that run, None if there is no config.json.
+    Returns: the settings of that run as the file has them, None if there is no config.json.
     Raises: ValueError if any other key differs, and as `read_config` and `to_json`.
     """
     workdir = pathlib.Path(workdir)
     if not (workdir / "config.json").exists():
         return None
     before = read_config(workdir)
-    there, here = flatten(before), flatten(to_json(config))
+    there, here = flatten(complete(before)), flatten(to_json(config))
     changes = [
         f"{key} is {_show(there, key)} there and {_show(here, key)} here"
         for key in sorted(there.keys() | here.keys())
@@ -95,16 +97,18 @@ def write_config(
     workdir: str | os.PathLike[str],
     config: Mapping[str, Any],
     may_change: Collection[str] = (),
+    complete: Callable[[dict[str, Any]], dict[str, Any]] = lambda before: before,
 ) -> None:
     """Writes the resolved settings to workdir/config.json, making the workdir when missing.
 
     Args:
-      config, may_change: as for `check_config`; the file takes the values of what may change.
+      config, may_change, complete: as for `check_config`; the file takes the values of what may
+        change, and of what is new.
 
     Raises: as `check_config`; nothing is written then.
     """
     config = to_json(config)
-    if check_config(workdir, config, may_change) == config:
+    if check_config(workdir, config, may_change, complete) == config:
         return
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)

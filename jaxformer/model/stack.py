@@ -43,6 +43,8 @@ def run_layers(
 
     Where parameters are made, or weights of attention sown, layers run one by one.
     """
+    if not layers:
+        return x_BTD
     first = layers[0]
     if first.is_initializing() or first.is_mutable_collection("attention"):
         remat, scan = "none", False

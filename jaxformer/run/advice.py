@@ -37,7 +37,7 @@ def advise(
         if fsdp >= num_devices:
             changes.append("Take a larger slice, a chip with more memory, or a smaller model.")
         return changes
-    # Without a loop some compilers keep what is computed again (docs/memory.md).
+    # Without a loop some compilers keep what is computed again (docs/remat.md).
     loop = "" if scan_layers else " --config.model.scan_layers=true"
     if remat == "none":
         changes.append(f"Keep less of the forward pass: --config.model.remat=dots{loop}.")

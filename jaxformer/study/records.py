@@ -170,12 +170,13 @@ def _check_settings(workdir: Path, config: Mapping[str, Any], where: str) -> Non
     if not (workdir / "config.json").exists():
         return
     there, here = flatten(read_config(workdir)), flatten(config)
-    for key in sorted(there.keys() | here.keys()):
+    # What only one of them has is a setting that the other is older than.
+    for key in sorted(there.keys() & here.keys()):
         group, _, name = key.partition(".")
-        if group in _STATED and name not in _RHYTHM and there.get(key) != here.get(key):
+        if group in _STATED and name not in _RHYTHM and there[key] != here[key]:
             raise ValueError(
-                f"{workdir / 'config.json'} has {key}={there.get(key)!r}, where {where} has "
-                f"{here.get(key)!r}. Move that run away, or make the manifest again."
+                f"{workdir / 'config.json'} has {key}={there[key]!r}, where {where} has "
+                f"{here[key]!r}. Move that run away, or make the manifest again."
             )
 
 

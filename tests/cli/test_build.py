@@ -148,3 +148,9 @@ def test_a_module_that_fails_keeps_its_error(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="not_installed_here"):
         build.resolve("model.attention", "needs_more:attend")
+
+
+def test_what_is_no_residual_is_told(config):
+    config["model"]["residual"] = "jax.nn:relu"
+    with pytest.raises(ValueError, match=r"^model\.residual=jax\.nn:relu is no Residual"):
+        build.make_model(config, 100)

@@ -120,6 +120,10 @@ def command(tiny):
             "--coordinator_address=here is not HOST:PORT, such as 10.0.0.5:8476, where process 0",
         ),
         (
+            ["--coordinator_address=here:99999", "--num_processes=2", "--process_id=0"],
+            "--coordinator_address=here:99999 is not HOST:PORT, such as 10.0.0.5:8476, where ",
+        ),
+        (
             ["--coordinator_address=a:1", "--num_processes=2", "--process_id=2"],
             "--process_id=2 is not below --num_processes=2: they are counted from 0.",
         ),

@@ -118,6 +118,7 @@ def test_a_terminated_process_ends_well_and_holds_its_workdir(tiny, tmp_path):
     assert not (run.workdir / "lock").exists()
 
 
+@pytest.mark.slow
 def test_three_kills_change_nothing(tiny, tmp_path):
     kill_and_compare(tiny, tmp_path, num_steps=33, num_kills=3)
 

@@ -231,6 +231,7 @@ def study(tmp_path_factory):
     return run, folder
 
 
+@pytest.mark.slow
 def test_the_record_holds_every_case_in_every_pass(study):
     _, folder = study
     rows = read_metrics(folder / "metrics.jsonl")
@@ -243,6 +244,7 @@ def test_the_record_holds_every_case_in_every_pass(study):
     assert "jax" in json.loads((folder / "run.json").read_text("utf-8"))["starts"][0]["versions"]
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_not_measured_again(study, tmp_path, capsys, monkeypatch):
     run, folder = study
     prepared = []
@@ -271,6 +273,7 @@ def test_what_is_measured_is_not_measured_again(study, tmp_path, capsys, monkeyp
     assert 0 < len(prepared) <= 6
 
 
+@pytest.mark.slow
 def test_a_page_gets_tables_and_pictures(study, tmp_path, capsys):
     run, folder = study
     page = tmp_path / "page.md"
@@ -298,6 +301,7 @@ def test_a_page_gets_tables_and_pictures(study, tmp_path, capsys):
     assert page.read_text(encoding="utf-8") == text
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_sentence(study, tmp_path, capsys):
     run, _ = study
     page = tmp_path / "page.md"

@@ -124,6 +124,7 @@ UNKNOWN = {
     "an activation other than RELU, GELUTanh, SWISH": {"activation": jnp.sin},
     "heads of width 3 and 5": {"d_k": 3},
     "a residual that is neither": {"residual": pre_norm._replace(final_norm=False)},
+    "a window of attention": {"attention_window": 3},
     "a stack without layers": {"num_encoder_layers": 0},
 }
 

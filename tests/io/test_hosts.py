@@ -87,27 +87,27 @@ def one_end():
     """Yields a channel and the other end of its connection."""
     near, far = socket.socketpair()
     with far:
-        yield Channel(0, ("a", "b"), {1: near}, lost_timeout=0.3), far
+        yield Channel(0, ("a", "b"), {1: near}, lost_timeout=3.0), far
     near.close()
 
 
 def test_silence_is_a_loss(one_end):
     channel, _ = one_end
     began = time.monotonic()
-    assert channel.wait_until(lambda: bool(channel.read(LOST)), 10)
-    assert 0.1 < time.monotonic() - began < 5
+    assert channel.wait_until(lambda: bool(channel.read(LOST)), 30)
+    assert time.monotonic() - began > 1
 
 
 @pytest.mark.parametrize("words", [b"GET / HTTP/1.1\r\n", b"[1]\n", b'{"a": 1}\n'])
 def test_what_is_no_message_is_a_loss(one_end, words):
     channel, far = one_end
     far.sendall(words)
-    assert channel.wait_until(lambda: bool(channel.read(LOST)), 0.2)
+    assert channel.wait_until(lambda: bool(channel.read(LOST)), 2)
 
 
 def test_who_says_nothing_but_lives_is_not_lost():
-    with channels_of(2, lost_timeout=0.4) as channels:
-        time.sleep(1.2)
+    with channels_of(2, lost_timeout=2.0) as channels:
+        time.sleep(3.0)
         assert [channel.read(LOST) for channel in channels] == [{}, {}]
 
 

@@ -133,6 +133,20 @@ def test_a_comparison_writes_nothing(tmp_path):
     assert read_config(tmp_path) == CONFIG
 
 
+def test_a_setting_that_is_newer_than_a_run_is_what_it_did_then(tmp_path):
+    write_config(tmp_path, CONFIG)
+    newer = {**CONFIG, "model": {**CONFIG["model"], "new": 0}}
+
+    def complete(config):
+        return {**config, "model": {"new": 0, **config["model"]}}
+
+    with pytest.raises(ValueError, match=r"model\.new is absent there and 0 here"):
+        check_config(tmp_path, newer)
+    assert check_config(tmp_path, newer, complete=complete) == CONFIG
+    write_config(tmp_path, newer, complete=complete)
+    assert read_config(tmp_path) == newer
+
+
 def test_a_config_that_json_cannot_hold_changes_nothing(tmp_path):
     with pytest.raises(ValueError, match="is a object, which JSON"):
         write_config(tmp_path / "new", {"model": object()})
