@@ -95,6 +95,7 @@ def test_both_shapes_of_batches_are_met(training, tmp_path):
     assert len(set(shapes)) == 2
 
 
+@pytest.mark.slow
 def test_a_member_ends_as_it_would_alone(population, alone):
     folder, _ = population
     together, solo = params_of(folder / "other"), params_of(alone)
@@ -104,6 +105,7 @@ def test_a_member_ends_as_it_would_alone(population, alone):
         assert error <= 1e-4, path
 
 
+@pytest.mark.slow
 def test_its_lines_are_those_of_a_run_alone(population, alone):
     folder, _ = population
     together, solo = lines_of(folder / "other"), lines_of(alone)
@@ -114,6 +116,7 @@ def test_its_lines_are_those_of_a_run_alone(population, alone):
             assert row[field] == pytest.approx(value, rel=1e-4), field
 
 
+@pytest.mark.slow
 def test_its_workdir_is_that_of_a_run_alone(population, alone):
     together = population[0] / "other"
     for known in ("config.json", "tokenizer/sentencepiece.model"):
@@ -145,6 +148,7 @@ def test_its_workdir_is_that_of_a_run_alone(population, alone):
     assert meta(together)["patience"]["best"] == pytest.approx(meta(alone)["patience"]["best"])
 
 
+@pytest.mark.slow
 def test_a_member_that_diverges_is_given_up_and_says_so(population):
     folder, outcomes = population
     assert outcomes == ["", "", "It diverged at step 2: loss or gradient was not finite."]
@@ -153,6 +157,7 @@ def test_a_member_that_diverges_is_given_up_and_says_so(population):
     assert list((folder / "diverging" / "checkpoints").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_population_that_was_stopped_goes_on_as_if_it_had_not_been(
     start, population, tmp_path, monkeypatch
 ):
@@ -203,6 +208,7 @@ def test_a_signal_saves_every_member_and_says_where_they_go_on(
         assert state_of(tmp_path / name, STEPS) == state_of(unbroken / name, STEPS)
 
 
+@pytest.mark.slow
 def test_a_population_that_has_ended_is_left_as_it_is(start, population, capsys):
     folder, outcomes = population
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -211,6 +217,7 @@ def test_a_population_that_has_ended_is_left_as_it_is(start, population, capsys)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_member_is_evaluated_and_gone_on_with_alone(population, tiny, jaxformer, tmp_path):
     folder, _ = population
     shutil.copytree(folder / "plain", tmp_path / "plain")
@@ -247,6 +254,7 @@ def test_what_cannot_go_together_is_refused(training, tmp_path):
     refused([training(two[0]), training(two[0])], "one is the workdir of two trainings")
 
 
+@pytest.mark.slow
 def test_a_workdir_of_another_run_is_refused_and_nothing_is_written(population, training, tmp_path):
     folder, _ = population
     with pytest.raises(Mistake, match="holds a run with other settings: train.seed is 0 there"):
