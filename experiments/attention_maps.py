@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from jaxformer.cli import build
-from jaxformer.cli.mistakes import Mistake, mistakes
+from jaxformer.cli.mistakes import answered
 from jaxformer.cli.options import whole_number
 from jaxformer.cli.trained import read_settings
 from jaxformer.cli.translator import open_trained, open_translate
@@ -38,13 +38,7 @@ def main() -> int:
     parser.add_argument("--num_beams", type=whole_number, help="1 for greedy search")
     parser.add_argument("--output", help="folder for the results (default: WORKDIR/attention)")
     arguments = parser.parse_args()
-    try:
-        with mistakes():
-            measure(arguments)
-    except Mistake as mistake:
-        print(f"attention_maps: {mistake}", file=sys.stderr)
-        return 2
-    return 0
+    return answered("attention_maps", lambda: measure(arguments))
 
 
 def measure(arguments: argparse.Namespace) -> None:

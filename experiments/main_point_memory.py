@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxformer.cli.memory import packaged_encoder
-from jaxformer.cli.mistakes import Mistake, mistakes
+from jaxformer.cli.mistakes import answered
 from jaxformer.cli.options import whole_number
 from jaxformer.data.bible import read_version
 from jaxformer.files import replace_file
@@ -108,13 +108,7 @@ def main() -> int:
         "--again", nargs="*", type=float, default=SHARES, help="shares read again (default: all)"
     )
     arguments = parser.parse_args()
-    try:
-        with mistakes():
-            measure(arguments)
-    except Mistake as mistake:
-        print(f"main_point_memory: {mistake}", file=sys.stderr)
-        return 2
-    return 0
+    return answered("main_point_memory", lambda: measure(arguments))
 
 
 def measure(arguments: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxformer.cli import build
-from jaxformer.cli.mistakes import Mistake, mistakes
+from jaxformer.cli.mistakes import Mistake, answered
 from jaxformer.cli.trained import read_settings
 from jaxformer.cli.translator import open_trained
 from jaxformer.io.plot import plot_attention, plot_loss
@@ -33,13 +33,7 @@ def main() -> int:
     parser.add_argument("--workdir", required=True, help="folder of the run")
     parser.add_argument("--split", default="test", help="the split that was evaluated")
     arguments = parser.parse_args()
-    try:
-        with mistakes():
-            show(Path(arguments.workdir), arguments.split)
-    except Mistake as mistake:
-        print(f"quickstart: {mistake}", file=sys.stderr)
-        return 2
-    return 0
+    return answered("quickstart", lambda: show(Path(arguments.workdir), arguments.split))
 
 
 def show(workdir: Path, split: str) -> None:

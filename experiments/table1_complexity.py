@@ -20,7 +20,7 @@ from experiments.table1.layers import LAYERS
 from experiments.table1.pictures import draw
 from experiments.table1.record import measure, read
 from experiments.table1.tables import tables
-from jaxformer.cli.mistakes import Mistake, mistakes
+from jaxformer.cli.mistakes import Mistake, answered
 from jaxformer.cli.options import whole_number
 from jaxformer.files import replace_file
 from jaxformer.io.record import check_config, write_config, write_run
@@ -39,15 +39,13 @@ def main() -> int:
     parser.add_argument("--report", action="store_true", help="measure nothing, read the record")
     parser.add_argument("--page", help="page whose tables and pictures are made anew")
     chosen = parser.parse_args()
-    try:
-        with mistakes():
-            if not chosen.report:
-                run(Path(chosen.output), QUICK if chosen.quick else FULL, chosen.passes)
-            report(Path(chosen.output), chosen.page)
-    except Mistake as mistake:
-        print(f"table1_complexity: {mistake}", file=sys.stderr)
-        return 2
-    return 0
+
+    def work() -> None:
+        if not chosen.report:
+            run(Path(chosen.output), QUICK if chosen.quick else FULL, chosen.passes)
+        report(Path(chosen.output), chosen.page)
+
+    return answered("table1_complexity", work)
 
 
 def run(folder: Path, grid: Grid, passes: int) -> None:

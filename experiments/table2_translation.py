@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxformer.cli import build
-from jaxformer.cli.mistakes import Mistake, mistakes
+from jaxformer.cli.mistakes import Mistake, answered
 from jaxformer.io.record import read_config, read_object
 from jaxformer.model import forward_flops
 
@@ -52,16 +52,14 @@ def main() -> int:
     parser.add_argument("runs", nargs="*", metavar="ROW=WORKDIR", help=", ".join(ROWS))
     parser.add_argument("--output", help="file for the table (it is printed in any case)")
     arguments = parser.parse_args()
-    try:
-        with mistakes():
-            text = table(dict(map(read_argument, arguments.runs)))
-            if arguments.output:
-                Path(arguments.output).write_text(text, encoding="utf-8")
-    except Mistake as mistake:
-        print(f"table2_translation: {mistake}", file=sys.stderr)
-        return 2
-    print(text, end="")
-    return 0
+
+    def work() -> None:
+        text = table(dict(map(read_argument, arguments.runs)))
+        if arguments.output:
+            Path(arguments.output).write_text(text, encoding="utf-8")
+        print(text, end="")
+
+    return answered("table2_translation", work)
 
 
 def read_argument(argument: str) -> tuple[str, Path]:

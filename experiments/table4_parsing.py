@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from jaxformer.cli import build
-from jaxformer.cli.mistakes import Mistake, mistakes
+from jaxformer.cli.mistakes import Mistake, answered
 from jaxformer.cli.options import whole_number
 from jaxformer.cli.trained import read_settings
 from jaxformer.cli.translator import open_trained
@@ -51,13 +51,7 @@ def main() -> int:
     parser.add_argument("--alpha", type=float, help="exponent of the length penalty")
     parser.add_argument("--output", help="folder for the results (default: WORKDIR/parsing)")
     arguments = parser.parse_args()
-    try:
-        with mistakes():
-            measure(arguments)
-    except Mistake as mistake:
-        print(f"table4_parsing: {mistake}", file=sys.stderr)
-        return 2
-    return 0
+    return answered("table4_parsing", lambda: measure(arguments))
 
 
 def measure(arguments: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ import pytest
 from jaxformer.loss import _split_columns, cross_entropy_sums, projected_cross_entropy_sums
 from jaxformer.model import PAD
 from jaxformer.model.embedding import mask_padded_rows
+from tests.closeness import is_close
 
 B, T, D, W, ROWS = 5, 13, 17, 41, 48
 RNG = np.random.default_rng(0)
@@ -84,11 +85,6 @@ def differentiated(function, hidden_BTD, label_smoothing, vocab_size, **static):
 
     gradients, sums = jax.grad(run, (0, 1), has_aux=True)(hidden_BTD, jnp.asarray(TABLE_WD))
     return sums, gradients
-
-
-def is_close(one, other, tolerance=1e-5):
-    one, other = np.asarray(one, np.float32), np.asarray(other)
-    return np.linalg.norm(one - other) <= tolerance * np.linalg.norm(other)
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])

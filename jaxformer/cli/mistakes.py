@@ -7,7 +7,8 @@ error was raised, and in which phase of a command.
 
 import contextlib
 import os
-from collections.abc import Generator
+import sys
+from collections.abc import Callable, Generator
 from pathlib import Path
 from types import TracebackType
 
@@ -69,6 +70,17 @@ def file_mistakes() -> Generator[None]:
         raise
     except OSError as error:
         raise Mistake(describe(error)) from error
+
+
+def answered(program: str, work: Callable[[], None]) -> int:
+    """Does the work of a script; returns the exit code, 2 after the sentence of a mistake."""
+    try:
+        with mistakes():
+            work()
+    except Mistake as mistake:
+        print(f"{program}: {mistake}", file=sys.stderr)
+        return mistake.code
+    return 0
 
 
 def describe_end(error: BaseException) -> tuple[str, int] | None:

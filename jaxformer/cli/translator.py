@@ -1,4 +1,4 @@
-"""A trained run made ready, as `evaluate`, `translate` and `attention` need it."""
+"""A trained run made ready, for the commands that translate with it or read it."""
 
 import os
 from collections.abc import Callable

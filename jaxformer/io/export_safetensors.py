@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
+
+from jaxformer.io.weights import read_safetensors
 
 _SEPARATOR = "."
 
@@ -33,9 +34,6 @@ def save(
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Returns the parameters that `save` was given, nested, as NumPy's arrays.
 
-    Raises: OSError if there is no such file, ValueError if it is none of safetensors.
+    Raises: as `read_safetensors`.
     """
-    try:
-        return unflatten_dict(load_file(path), sep=_SEPARATOR)
-    except SafetensorError as error:
-        raise ValueError(f"{os.fspath(path)} is not a file of safetensors: {error}.") from error
+    return unflatten_dict(read_safetensors(path), sep=_SEPARATOR)

@@ -152,7 +152,7 @@ def _hear(connection: socket.socket, deadline: float) -> dict[str, Any]:
                 return {}
             line += byte
         message = json.loads(line)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return message if isinstance(message, dict) else {}
 

@@ -6,22 +6,15 @@ from typing import Any
 
 import jax
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load
 
 
 def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Reads all tensors of a file as float32; whole numbers stay as they are.
 
-    Raises: OSError if it cannot be read; ValueError if it is no safetensors file, or damaged, or
-      the package safetensors is not installed.
+    Raises: OSError if it cannot be read; ValueError if it is no safetensors file, or damaged.
     """
-    try:
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
-    except ImportError as error:
-        raise ValueError(
-            "Reading a safetensors file needs the package safetensors, which is not installed. "
-            "Install jaxformer[memory]."
-        ) from error
     with open(path, "rb") as file:
         data = file.read()
     try:

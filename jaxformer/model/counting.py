@@ -48,8 +48,9 @@ def forward_flops(
     """Returns the floating-point operations of one sentence pair's way through the model.
 
     Those of the matrix products alone, a multiplication and an addition each counted: projections,
-    Eq. 1, Eq. 2 and the logits. Masked scores count too, for they are computed. The backward pass
-    has two products for each of these, so that a training step takes three times as many.
+    Eq. 1, Eq. 2 and the logits. Scores are those of all pairs, masked or out of a window or not, as
+    `dot_product_attention` computes them. The backward pass has two products for each of these, so
+    that a training step takes three times as many.
 
     Args:
       source_length, target_length: tokens.

@@ -41,7 +41,7 @@ def test_every_field_of_the_model_is_a_setting(config):
         residual="jaxformer.model:pre_norm", positions="jaxformer.model:Learned",
         activation="jax.nn:gelu", attention="tests_attention:Holder.attend", attention_bias=True,
         norm_epsilon=0.5, max_length=11, vocab_multiple=13, dtype="bfloat16", attention_window=17,
-        product_dtype="float32", remat="dots", scan_layers=True,
+        product_dtype="bfloat16", remat="dots", scan_layers=True,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(__import__("sys").modules, "tests_attention", Module)
@@ -52,7 +52,7 @@ def test_every_field_of_the_model_is_a_setting(config):
     assert model.attend is Module.Holder.attend
     assert (model.attention_bias, model.norm_epsilon, model.max_length) == (True, 0.5, 11)
     assert (model.vocab_multiple, model.vocab_size, model.attention_window) == (13, 100, 17)
-    assert (model.dtype, model.product_dtype) == (jnp.bfloat16, jnp.float32)
+    assert (model.dtype, model.product_dtype) == (jnp.bfloat16, jnp.bfloat16)
     assert (model.remat, model.scan_layers) == ("dots", True)
 
 

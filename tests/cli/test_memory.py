@@ -63,6 +63,8 @@ def test_a_file_can_be_added_again(memory, notes):
         (["ask", "a?", "--database="], "Name the folder of a memory"),
         (["forget"], "invalid choice: 'forget'"),
         (["add", "x", "--share=0"], "'0' is not a share above 0 and at most 1"),
+        (["add", "x", "--limit=2"], "`memory add` takes no --limit. Leave it out."),
+        (["ask", "a?", "--share=0.5"], "`memory ask` takes no --share. Leave it out."),
         (["add", "nowhere"], "There is no file and no folder nowhere"),
         (["ask", "a?"], "There is no memory at"),
         (["ask", "a?", "--encoder=nowhere"], "'nowhere/tokenizer.json': No such file"),

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from jaxformer.io.bert import read_bert
 from jaxformer.model.text_encoder import hidden_and_weights
-
-safetensors = pytest.importorskip("safetensors.numpy", reason="needs jaxformer[memory]")
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "bert.npz"
 CONFIG = {
@@ -52,7 +51,7 @@ def write(tmp_path, golden):
             if path == "config.json":
                 (tmp_path / path).write_text(json.dumps(kept), encoding="utf-8")
             else:
-                safetensors.save_file(kept, tmp_path / path)
+                safetensors.numpy.save_file(kept, tmp_path / path)
         return tmp_path
 
     return run
@@ -64,9 +63,9 @@ def test_the_same_as_hugging_face(write, golden, prefix):
     if prefix:
         tensors = {
             f"{prefix}{name}": array
-            for name, array in safetensors.load_file(folder / "model.safetensors").items()
+            for name, array in safetensors.numpy.load_file(folder / "model.safetensors").items()
         }
-        safetensors.save_file(tensors, folder / "model.safetensors")
+        safetensors.numpy.save_file(tensors, folder / "model.safetensors")
     model, params = read_bert(folder)
     is_token_BS = golden["is_token"]
     hidden_BSD = model.apply({"params": params}, golden["token"], is_token_BS, golden["type"])

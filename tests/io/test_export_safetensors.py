@@ -60,7 +60,7 @@ def test_names_and_shapes_are_those_of_the_docs(params):
 def test_a_file_that_is_none(tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"no")
-    with pytest.raises(ValueError, match="is not a file of safetensors"):
+    with pytest.raises(ValueError, match="is not a safetensors file, or it is damaged"):
         load(path)
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "absent")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxformer.model.products import product, product_in, sum_of_outer_products
+from tests.closeness import is_close
 
 N, D, F = 28, 17, 23
 RNG = np.random.default_rng(0)
@@ -16,10 +17,6 @@ WEIGHT_NF = RNG.normal(size=(N, F)).astype(np.float32)
 
 def rounded(array):
     return np.asarray(jnp.asarray(array, jnp.bfloat16).astype(jnp.float32))
-
-
-def is_close(one, other, tolerance=1e-5):
-    return np.linalg.norm(one - other) <= tolerance * np.linalg.norm(other)
 
 
 def gradients(function):

@@ -16,6 +16,7 @@ from jaxformer.model import (
     restricted_attention,
     shift_right,
 )
+from tests.closeness import is_close
 
 # Neither a multiple of a block nor short enough to be left to dense attention.
 B, T, H, K, V = 3, 101, 2, 7, 11
@@ -43,11 +44,6 @@ def mask_of(name, **facts):
     """Returns the mask and the positions of a name in FACTS."""
     found, position_BT = FACTS[name]
     return Mask(**found, **facts), Positions(position_BT, position_BT)
-
-
-def is_close(one, other):
-    """Equal to rounding: relative L2."""
-    return np.linalg.norm(one - other) <= 1e-5 * np.linalg.norm(other)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from jaxformer.model import (
     shift_right,
 )
 from jaxformer.model.transformer import segments
+from tests.closeness import is_close
 
 B, S, T = 5, 19, 13
 SOURCE_LENGTHS = [19, 3, 7, 0, 11]
@@ -50,11 +51,6 @@ def hidden(make_model, params_of, apply):
         return np.asarray(apply(model, params, source_BS, input_BT, dropout, method="hidden"))
 
     return run
-
-
-def is_close(one, other):
-    """Equal to rounding: relative L2."""
-    return np.linalg.norm(one - other) <= 1e-5 * np.linalg.norm(other)
 
 
 def test_a_target_token_changes_no_bit_before_it(hidden, source_BS, input_BT):
