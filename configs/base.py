@@ -137,7 +137,8 @@ def get_config(arg: str = "") -> ConfigDict:
     train.patience = 0
     # Steps between checkpoints, ten minutes in the paper (6.1); 0: only at the end.
     train.checkpoint_every = 1500
-    # The newest so many checkpoints are kept; at least decode.average.
+    # The newest so many checkpoints are kept, at least decode.average, and beside them the best of
+    # those saved at an evaluation.
     train.keep_checkpoints = 5
 
     decode = config.decode = ConfigDict()
@@ -149,6 +150,8 @@ def get_config(arg: str = "") -> ConfigDict:
     decode.extra_length = 50
     # The newest so many checkpoints are averaged (6.1).
     decode.average = 5
+    # "newest", or "best" for that one checkpoint, which needs average = 1.
+    decode.checkpoint = "newest"
     # Source slots of a batch of sentences that are translated together.
     decode.batch_tokens = 4096
 

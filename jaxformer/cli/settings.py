@@ -111,6 +111,7 @@ KINDS = {
     "decode.alpha": NUMBER,
     "decode.extra_length": COUNT,
     "decode.average": SIZE,
+    "decode.checkpoint": _one_of("newest", "best"),
     "decode.batch_tokens": SIZE,
     "parallel.data": DEVICES,
     "parallel.fsdp": DEVICES,
@@ -126,6 +127,7 @@ _LATER = {
         "scan_layers": False,
     },
     "train": {"not_finite": "stop", "patience": 0},
+    "decode": {"checkpoint": "newest"},
     "parallel": {"data": -1, "fsdp": 1, "tensor": 1},
 }
 
@@ -171,4 +173,9 @@ def check(config: Mapping[str, Any]) -> None:
         raise ValueError(
             f"train.keep_checkpoints={keep} keeps fewer checkpoints than decode.average={average} "
             f"reads. Raise the one or lower the other."
+        )
+    if config["decode"]["checkpoint"] == "best" and average > 1:
+        raise ValueError(
+            f"decode.checkpoint='best' reads one checkpoint, and decode.average={average} asks for "
+            "the mean of as many. Set decode.average=1, or decode.checkpoint='newest'."
         )

@@ -111,7 +111,11 @@ def train(
         shapes = check_traces(train_step, make_state, text, rows_multiple)
         shardings = state_shardings(shapes, mesh)
         compare_data(tokenizer, text, here)
-        checkpoints = Checkpoints(checkpoints_path(workdir), keep=training["keep_checkpoints"])
+        checkpoints = Checkpoints(
+            checkpoints_path(workdir),
+            keep=training["keep_checkpoints"],
+            every=training["checkpoint_every"],
+        )
 
     with (
         checkpoints,

@@ -132,7 +132,9 @@ def _train_held(trainings: Sequence[Training]) -> list[str]:
                 if ends[number] or step >= num_steps:
                     continue
                 workdir, keep = training.workdir, training.config["train"]["keep_checkpoints"]
-                checkpoints = Checkpoints(checkpoints_path(workdir), keep=keep)
+                checkpoints = Checkpoints(
+                    checkpoints_path(workdir), keep=keep, every=cadence.checkpoint_every
+                )
                 opened.append(stack.enter_context(checkpoints))
                 device = device_of(number, mesh, rows)
                 if meta is None:

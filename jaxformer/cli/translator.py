@@ -27,6 +27,7 @@ def open_trained(config: build.Config, workdir: str | os.PathLike[str]) -> Train
             workdir,
             lambda vocab_size: build.make_model(config, vocab_size),
             config["decode"]["average"],
+            config["decode"]["checkpoint"],
         )
     return replace(trained, params=place_copies(trained.params, all_devices()))
 

@@ -20,6 +20,7 @@ from jaxformer.io.digest import find_fault
 from jaxformer.io.hosts import channel
 from jaxformer.io.quiet import hush_orbax
 from jaxformer.io.record import to_json
+from jaxformer.io.retention import Retention
 
 _REPAIR = "Restore with the settings it was saved with, those in its workdir's config.json."
 
@@ -36,7 +37,10 @@ class Checkpoints:
 
     Args:
       directory: made when missing, unless `read_only`.
-      keep: the newest `keep` checkpoints stay. One is removed only after a newer one is complete.
+      keep: the newest `keep` checkpoints stay, and the best. One is removed only after a newer one
+        is complete.
+      every: one whose step is no multiple of it was not due, is none of those, and gives way to the
+        next (`Retention`); 0: none is due.
       read_only: neither makes, removes nor saves anything; leftovers of a killed save are ignored.
         Without it they are removed.
 
@@ -47,6 +51,7 @@ class Checkpoints:
         self,
         directory: str | os.PathLike[str],
         keep: int = 1,
+        every: int = 1,
         *,
         read_only: bool = False,
     ) -> None:
@@ -61,14 +66,13 @@ class Checkpoints:
         # Orbax takes a second or two to import; the commands that fail early or only print their
         # usage should not wait for it.
         import orbax.checkpoint as ocp
-        from orbax.checkpoint.checkpoint_managers import preservation_policy
 
         from jaxformer.io.commit import SummedFolder
 
         hush_orbax()
         # Jax on CPUs gives up when one process is half a minute behind another.
         channel().wait_for_all()
-        self._ocp = ocp
+        self._ocp, self._retention = ocp, Retention(keep, every)
         self._manager = ocp.CheckpointManager(
             self.directory,
             # Naming the handlers lets a manager that has saved nothing yet read shapes.
@@ -77,7 +81,7 @@ class Checkpoints:
                 "meta": ocp.JsonCheckpointHandler(),
             },
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=preservation_policy.LatestN(keep),
+                preservation_policy=self._retention,
                 temporary_path_class=SummedFolder,
                 create=not read_only,
                 cleanup_tmp_directories=not read_only,
@@ -85,10 +89,14 @@ class Checkpoints:
             ),
         )
 
-    def save(self, state: Any, meta: Mapping[str, Any] | None = None) -> None:
+    def save(
+        self, state: Any, meta: Mapping[str, Any] | None = None, best: int | None = None
+    ) -> None:
         """Starts to save `state` as its `state.step`; the state may be donated right after.
 
-        `meta` is a small mapping for JSON (a position in the data, say), read by `read_meta`.
+        Args:
+          meta: a small mapping for JSON (a position in the data, say), read by `read_meta`.
+          best: the step of a checkpoint, this or an older one, that is not to be removed.
 
         Raises: ValueError if the step is not newer than the newest checkpoint; OSError if this
           save, or the one before it, could not be written.
@@ -105,7 +113,7 @@ class Checkpoints:
             state=self._ocp.args.StandardSave(state),
             meta=self._ocp.args.JsonSave(to_json(dict(meta or {}))),
         )
-        self._in_flight = step
+        self._in_flight, self._retention.best = step, best
         try:
             accepted = self._manager.save(step, args=args)
         except Exception as error:
@@ -194,6 +202,10 @@ class Checkpoints:
             raise ValueError(f"n={n} checkpoints were asked for. Ask for at least 1.")
         self._choose(None)
         return self._read_params(self.all_steps()[: -n - 1 : -1], abstract_params)
+
+    def params_of(self, step: int, abstract_params: Any) -> Any:
+        """Returns the parameters, and nothing else, saved at `step`. Raises: as `restore`."""
+        return next(self._read_params([self._choose(step)], abstract_params))
 
     def _read_params(self, steps: list[int], abstract_params: Any) -> Iterator[Any]:
         target = {"params": jax.tree.map(_as_struct, abstract_params)}

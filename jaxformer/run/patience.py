@@ -1,4 +1,4 @@
-"""An end before the last step, once a training has stopped to get better."""
+"""What evaluations of the validation split decide: an early end, and which checkpoint is best."""
 
 import dataclasses
 import math
@@ -8,17 +8,21 @@ from typing import Any, Self
 
 @dataclasses.dataclass
 class Patience:
-    """Counts evaluations that bring nothing; kept in every checkpoint.
+    """Counts evaluations that bring nothing, and knows the best saved; kept in every checkpoint.
 
     Attributes:
       limit: as many of them in a row end the training; 0: never.
       best: the smallest negative log-likelihood on the validation split so far.
       waited: evaluations since that one.
+      saved_best: the smallest of those whose step was saved too.
+      saved_step: the step of that one; None as long as there is none.
     """
 
     limit: int
     best: float = math.inf
     waited: int = 0
+    saved_best: float = math.inf
+    saved_step: int | None = None
 
     def see(self, nll: float) -> None:
         """Takes note of an evaluation; one that is not a number brings nothing."""
@@ -27,6 +31,11 @@ class Patience:
         else:
             self.waited += 1
 
+    def see_saved(self, step: int, nll: float) -> None:
+        """Takes note of an evaluation whose step is saved."""
+        if nll < self.saved_best:
+            self.saved_best, self.saved_step = nll, step
+
     @property
     def is_spent(self) -> bool:
         """Whether the training is to end."""
@@ -34,9 +43,14 @@ class Patience:
 
     def to_json(self) -> dict[str, Any]:
         """Returns what `from_json` goes on from."""
-        return {"best": self.best, "waited": self.waited}
+        fields = dataclasses.asdict(self)
+        del fields["limit"]
+        return fields
 
     @classmethod
     def from_json(cls, limit: int, fields: Mapping[str, Any]) -> Self:
         """Goes on from what `to_json` gave, perhaps with another limit; {} is the beginning."""
-        return cls(limit, float(fields.get("best", math.inf)), int(fields.get("waited", 0)))
+        patience = cls(limit, **fields)
+        # In JSON an infinite number is text.
+        patience.best, patience.saved_best = float(patience.best), float(patience.saved_best)
+        return patience

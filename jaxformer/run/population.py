@@ -162,8 +162,7 @@ def _go_together(
             if state is not None and not is_finite(state):
                 give_up(member, step, f"What step {step:,} has made is not finite.")
                 continue
-            also = {"patience": member.patience.to_json()}
-            lines.append(member.journal.stop(step, fields, state, also))
+            lines.append(member.journal.stop(step, fields, state, member.patience))
         show(lines)
         return is_end
 

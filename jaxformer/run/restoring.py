@@ -1,9 +1,10 @@
 """What evaluation and translation read of a run: its vocabulary and its averaged parameters."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +37,10 @@ def checkpoints_path(workdir: str | os.PathLike[str]) -> Path:
 
 
 def restore(
-    workdir: str | os.PathLike[str], make_model: Callable[[int], Transformer], num_average: int
+    workdir: str | os.PathLike[str],
+    make_model: Callable[[int], Transformer],
+    num_average: int,
+    which: str = "newest",
 ) -> Trained:
     """Reads a run's vocabulary and the mean of its newest `num_average` checkpoints (6.1).
 
@@ -44,15 +48,34 @@ def restore(
 
     Args:
       make_model: size of the vocabulary -> model.
+      which: "best" reads the one checkpoint with the smallest `valid_nll` instead.
 
-    Raises: ValueError if there is no checkpoint, or what is there cannot be read or does not fit.
+    Raises: ValueError if there is no checkpoint, or what is there cannot be read or does not fit;
+      if the best is asked for and none was saved at the step of an evaluation.
     """
     with Checkpoints(checkpoints_path(workdir), read_only=True) as checkpoints:
-        tokenizer = load_tokenizer(workdir, checkpoints.read_meta()["tokenizer"])
+        meta = checkpoints.read_meta()
+        tokenizer = load_tokenizer(workdir, meta["tokenizer"])
         model = make_model(tokenizer.vocab_size)
-        params = average(checkpoints.last_params(num_average, abstract_params(model)))
-        steps = checkpoints.all_steps()[::-1][:num_average]
+        shapes = abstract_params(model)
+        if which == "best":
+            steps = [_best_step(workdir, meta)]
+            params = checkpoints.params_of(steps[0], shapes)
+        else:
+            steps = checkpoints.all_steps()[::-1][:num_average]
+            params = average(checkpoints.last_params(num_average, shapes))
     return Trained(model, params, tokenizer, steps)
+
+
+def _best_step(workdir: str | os.PathLike[str], meta: Mapping[str, Any]) -> int:
+    step = meta.get("patience", {}).get("saved_step")
+    if step is None:
+        raise ValueError(
+            f"No checkpoint of {workdir} was saved at the step of an evaluation, so none is known "
+            "as the best. Read the newest: decode.checkpoint=newest; or train with "
+            "train.eval_every a multiple of train.checkpoint_every, or the other way round."
+        )
+    return step
 
 
 def abstract_params(model: Transformer) -> Params:

@@ -101,14 +101,14 @@ class Journal:
         step: int,
         fields: Mapping[str, float] | None,
         state: TrainState | None,
-        also: Mapping[str, Any] | None = None,
+        patience: Patience,
     ) -> dict[str, Any] | None:
         """Writes the line and the checkpoint that are due where the loop stops.
 
         Args:
           fields: of the evaluation, None if there was none.
           state: to be saved, None if no checkpoint is due.
-          also: saved with it, beside tally and meta.
+          patience: saved with it, beside tally and meta; it is told of a saved evaluation.
 
         Returns: the line, None if none is due: where a signal stops the loop there is none.
         """
@@ -122,8 +122,10 @@ class Journal:
         if state is not None:
             if self._metrics_file is not None:
                 self._metrics_file.sync()
-            meta = {**self._meta, **(also or {}), "tally": kept.to_json()}
-            self._checkpoints.save(state, meta=meta)
+            if fields is not None:
+                patience.see_saved(step, fields["valid_nll"])
+            meta = {**self._meta, "patience": patience.to_json(), "tally": kept.to_json()}
+            self._checkpoints.save(state, meta=meta, best=patience.saved_step)
         return row
 
     def write(self, step: int, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -253,8 +255,7 @@ def train(
         is_saved = is_end or cadence.saves(step)
         if is_saved and not is_finite(state):
             raise NotFinite(f"What step {step:,} ({name_batch(step)}) has made is not finite.")
-        also = {"patience": patience.to_json()}
-        show(journal.stop(step, fields, state if is_saved else None, also))
+        show(journal.stop(step, fields, state if is_saved else None, patience))
         return is_end
 
     return drive(

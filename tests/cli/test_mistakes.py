@@ -81,7 +81,8 @@ SETTINGS = {
     "--config.train.d_model=3": "Unknown setting 'train.d_model'. Did you mean 'model.d_model'?",
     "--config.qqq=3": "Unknown setting 'qqq'.",
     "--config.decode=3": "'decode' is a group of settings. Set one of them: decode.alpha, "
-    "decode.average, decode.batch_tokens, decode.extra_length, decode.num_beams.",
+    "decode.average, decode.batch_tokens, decode.checkpoint, decode.extra_length, "
+    "decode.num_beams.",
     "--config.model.d_model=many": "model.d_model='many' is not a whole number, which it must be.",
     "--config.model.d_model=2.5": "model.d_model='2.5' is not a whole number, which it must be.",
     "--config.decode.alpha=high": "decode.alpha='high' is not a number, which it must be.",
@@ -105,6 +106,9 @@ SETTINGS = {
     "model.d_v, or choose a multiple of 5.",
     "--config.decode.average=9": "train.keep_checkpoints=5 keeps fewer checkpoints than "
     "decode.average=9 reads. Raise the one or lower the other.",
+    "--config.decode.checkpoint=best": "decode.checkpoint='best' reads one checkpoint, and "
+    "decode.average=5 asks for the mean of as many. Set decode.average=1, or "
+    "decode.checkpoint='newest'.",
     "--config.model.dtype=float16": "model.dtype='float16' is out of range. Set it to one of "
     "float32, bfloat16.",
     "--config.model.attention=softmax": "model.attention='softmax' is out of range. Set it to a "

@@ -27,6 +27,11 @@ def lines_of(workdir):
     return rows
 
 
+def steps_of(workdir):
+    """Returns the steps of the checkpoints there are."""
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
+
+
 def state_of(workdir, step=STEPS):
     """Returns the bytes of everything in a checkpoint, by path."""
     with (
@@ -115,21 +120,34 @@ def test_a_signal_saves_and_the_rest_equals_the_unbroken_run(
     assert f"Going on from step {step} of 11." in train(workdir).out
     assert lines_of(workdir) == lines_of(unbroken)
     assert state_of(workdir) == state_of(unbroken)
+    assert steps_of(workdir) == steps_of(unbroken)
 
 
 def test_a_signal_at_the_last_step_is_an_ordinary_end(train, unbroken, tmp_path, monkeypatch):
     workdir = tmp_path / "run"
     save = Checkpoints.save
 
-    def with_a_signal(self, state, meta):
+    def with_a_signal(self, state, **options):
         if int(state.step) == STEPS:
             os.kill(os.getpid(), signal.SIGTERM)
-        save(self, state, meta)
+        save(self, state, **options)
 
     monkeypatch.setattr(Checkpoints, "save", with_a_signal)
     result = train(workdir)
     assert (result.code, result.err) == (0, "")
     assert lines_of(workdir) == lines_of(unbroken)
+
+
+def test_the_best_checkpoint_is_known_and_read(unbroken, jaxformer, tmp_path):
+    best = ["--config.decode.average=1", "--config.decode.checkpoint=best", "--num_beams=1"]
+    workdir = tmp_path / "run"
+    shutil.copytree(unbroken, workdir)
+    result = jaxformer("evaluate", f"--workdir={workdir}", "--split=valid", *best)
+    assert result.code == 0, result.err
+    scores = json.loads((workdir / "evaluation" / "valid.json").read_bytes())
+    assert scores["checkpoints"] == [6]
+    [row] = [row for row in lines_of(workdir) if row["step"] == 6]
+    assert scores["nll"] == pytest.approx(row["valid_nll"], rel=1e-6)
 
 
 def test_a_finished_run_is_left_as_it_is(train, unbroken):

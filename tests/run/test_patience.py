@@ -29,12 +29,29 @@ def test_without_a_limit_it_is_never_spent():
     assert waits(Patience(0), 1.0, *[2.0] * 9) == (9, False)
 
 
+def test_the_best_is_of_those_that_were_saved():
+    patience = Patience(0)
+    assert patience.saved_step is None
+    patience.see_saved(4, 3.0)
+    patience.see_saved(8, 2.0)
+    patience.see_saved(12, 2.0)
+    patience.see_saved(16, math.nan)
+    assert (patience.saved_step, patience.saved_best) == (8, 2.0)
+
+
+def test_what_an_older_version_kept_is_gone_on_with():
+    patience = Patience.from_json(3, {"best": 1.5, "waited": 1})
+    assert patience == Patience(3, 1.5, 1)
+
+
 def test_it_goes_on_from_a_checkpoint():
     patience = Patience(3)
     patience.see(1.5)
+    patience.see_saved(4, 1.5)
     patience.see(1.75)
     kept = json.loads(json.dumps(to_json(patience.to_json())))
     assert waits(Patience.from_json(3, kept), 1.6) == (2, False)
     assert Patience.from_json(1, kept).is_spent
+    assert Patience.from_json(3, kept).saved_step == 4
     never = json.loads(json.dumps(to_json(Patience(1).to_json())))
     assert waits(Patience.from_json(1, never), 9.0) == (0, False)

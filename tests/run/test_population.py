@@ -49,9 +49,9 @@ class Log:
     def __init__(self):
         self.events, self.rows, self.saved = [], [], {}
 
-    def save(self, state, meta):
+    def save(self, state, meta, best):
         self.events.append(f"save {state.step}")
-        self.saved[int(state.step)], self.meta = float(state.params), meta
+        self.saved[int(state.step)], self.meta, self.best = float(state.params), meta, best
 
     def sync(self):
         pass
@@ -144,7 +144,9 @@ def test_every_member_sees_its_own_batches_and_writes_its_own_lines():
         assert log.rows[0]["padding"] == pytest.approx(0.0)
         assert (member.step, float(member.state.params)) == (6, expected(seed, 6))
         # The second evaluation was worse.
-        assert log.meta["patience"] == {"best": expected(seed, 3), "waited": 1}
+        best = expected(seed, 3)
+        told = {"best": best, "waited": 1, "saved_best": expected(seed, 6), "saved_step": 6}
+        assert (log.meta["patience"], log.best) == (told, 6)
     # What is shown is of all: tokens and slots are sums, all else means.
     assert progress.live == [(step, 2.0, 6) for step in range(1, 7)]
     assert [row["step"] for row in progress.rows] == [2, 3, 4, 6]

@@ -43,9 +43,9 @@ class Log:
             self.begun = step
             yield batch
 
-    def save(self, state, meta):
+    def save(self, state, meta, best):
         self.events.append(f"save {state.step}")
-        self.metas[state.step] = meta
+        self.metas[state.step], self.best = meta, best
 
     def write(self, row):
         self.events.append(f"write {row['step']}")
@@ -163,8 +163,12 @@ def test_evaluations_that_bring_nothing_end_it_with_a_checkpoint():
     log, state = run(cadence, patience=Patience(3))
     assert state.step == 8
     assert log.events[-3:] == ["validate 8", "write 8", "save 8"]
-    assert log.metas[5]["patience"] == {"best": 2, "waited": 1}
-    assert log.metas[8]["patience"] == {"best": 2, "waited": 3}
+    never = {"saved_best": math.inf, "saved_step": None}
+    assert log.metas[5]["patience"] == {"best": 2, "waited": 1, **never}
+    # Of the evaluations of steps 2 to 8 the last alone is of a step that is saved.
+    found = {"saved_best": 8, "saved_step": 8}
+    assert log.metas[8]["patience"] == {"best": 2, "waited": 3, **found}
+    assert log.best == 8
     # From a checkpoint it goes on counting.
     resumed, state = run(cadence, 5, patience=Patience.from_json(3, log.metas[5]["patience"]))
     assert state.step == 8
