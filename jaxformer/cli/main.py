@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from jaxformer.cli.mistakes import Ending, Mistake
+from jaxformer.cli.mistakes import Mistake, exit_code
 
 COMMANDS = {
     "train": "train a model, or go on where a training has stopped",
@@ -45,20 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Closed by whoever started this process: nobody speaks or listens.
             null = os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, os.fdopen(null, mode, encoding="utf-8"))
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(list(sys.argv[1:] if argv is None else argv))
-    except Ending as ending:
-        if os.environ.get("JAXFORMER_DEBUG"):
-            raise
-        print(f"jaxformer: {ending}", file=sys.stderr)
-        return ending.code
-    except KeyboardInterrupt as interrupt:
-        print(f"jaxformer: {str(interrupt) or 'Interrupted.'}", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # Or Python would complain when it flushes stdout at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return exit_code("jaxformer", lambda: _dispatch(words))
     except SystemExit as end:
         # How argparse ends after --help.
         return int(end.code or 0)
@@ -85,6 +74,4 @@ def _dispatch(argv: list[str]) -> int:
         near = get_close_matches(name, COMMANDS, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(COMMANDS)}."
         raise Mistake(f"Unknown command {name!r}. {hint}")
-    code = importlib.import_module(f"jaxformer.cli.{name}").run(argv[1:])
-    sys.stdout.flush()
-    return code
+    return importlib.import_module(f"jaxformer.cli.{name}").run(argv[1:])

@@ -74,13 +74,31 @@ def file_mistakes() -> Generator[None]:
 
 def answered(program: str, work: Callable[[], None]) -> int:
     """Does the work of a script; returns the exit code, 2 after the sentence of a mistake."""
-    try:
+
+    def run() -> int:
         with mistakes():
             work()
-    except Mistake as mistake:
-        print(f"{program}: {mistake}", file=sys.stderr)
-        return mistake.code
-    return 0
+        return 0
+
+    return exit_code(program, run)
+
+
+def exit_code(program: str, run: Callable[[], int]) -> int:
+    """Returns the exit code that `run` gives, or that of what ended it, after its sentence."""
+    try:
+        code = run()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Or Python would complain when it flushes stdout at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (Ending, KeyboardInterrupt) as error:
+        found = describe_end(error)
+        if found is None or (isinstance(error, Ending) and os.environ.get("JAXFORMER_DEBUG")):
+            raise
+        told, code = found
+        print(f"{program}: {told}", file=sys.stderr)
+    return code
 
 
 def describe_end(error: BaseException) -> tuple[str, int] | None:

@@ -311,6 +311,31 @@ def test_the_traceback_of_a_config_file_can_be_asked_for(jaxformer, monkeypatch,
     assert isinstance(raised.value.__cause__, NameError)
 
 
+@pytest.mark.parametrize(
+    ("line", "code", "told"),
+    [
+        ("raise ValueError('Two of three.')", 1, "ValueError: Two of three.\n"),
+        ("open('/nowhere')", 2, "study: '/nowhere': No such file or directory.\n"),
+        ("raise KeyboardInterrupt", 130, "study: Interrupted.\n"),
+        ("print('a line\\n' * 100_000)", 141, ""),
+    ],
+)
+def test_what_ends_a_script_is_told_as_by_a_command(line, code, told):
+    script = (
+        "import sys; from jaxformer.cli.mistakes import answered\n"
+        f"def work():\n  {line}\n"
+        "sys.exit(answered('study', work))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.close()
+        found = process.stderr.read()
+        assert process.wait() == code
+    # A fault shows where it is before it says what.
+    assert found.endswith(told) if code == 1 else found == told
+
+
 def test_help_and_version_import_nothing_that_is_slow():
     script = (
         "import sys; from jaxformer.cli.main import main; "
