@@ -30,25 +30,28 @@ def gcloud_files(launch: Launch) -> dict[str, str]:
 
     def on(worker: str, command: str) -> str:
         words = [*_TPU, "ssh", name, *place, f"--worker={worker}", f"--command={command}"]
-        return f"{INDENT}{shlex.join(words)}"
+        return f"{INDENT}{shell_words(words, len(words) - 1, indent=INDENT * 2)}"
 
     create = [
-        *("create", name, *place),
+        *(*_TPU, "create", name, *place),
         f"--accelerator-type={launch.slice.accelerator}",
         f"--version={launch.slice.software}",
         *(["--spot"] if launch.is_spot else []),
     ]
+    tidy = 'rm -rf "$sent"'
     send = [*_TPU, "scp", *place, "--worker=all"]
     start = [
         f"{INDENT}sent=$(mktemp -d)",
-        f"""{INDENT}trap 'rm -rf "$sent"' EXIT""",
+        f"{INDENT}trap '{tidy}' EXIT",
         # What git knows or would know, and its history, for the record of the run.
         f"{INDENT}{{ git ls-files -z --cached --others --exclude-standard; printf '.git\\0'; }} |",
         f"{INDENT * 2}while IFS= read -r -d '' file; do",
         f"""{INDENT * 3}if [ -e "$file" ]; then printf '%s\\0' "$file"; fi""",
         f"{INDENT * 2}done |",
         f'{INDENT * 2}tar --null -T - -czf "$sent/jaxformer.tar.gz"',
-        f"{INDENT}{shlex.join(_TPU)} {shell_words(create)}",
+        f"{INDENT}{shell_words(create, 6, indent=INDENT * 2)}",
+        # Also when what follows has failed.
+        f"{INDENT}trap '{tidy}; echo \"The slice is paid for until it is stopped.\" >&2' EXIT",
         f'{INDENT}{shlex.join(send)} "$sent/jaxformer.tar.gz" \\',
         f"{INDENT * 2}{shlex.quote(f'{launch.folder}/{_JOBS}')} {name}:",
         on("all", "mkdir -p jaxformer && tar -xzf jaxformer.tar.gz -C jaxformer"),

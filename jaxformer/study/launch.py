@@ -40,7 +40,7 @@ run() {
         wait "$pid" || code=$?
     done
     trap - TERM
-    if [ "$stopped" ]; then exit "$code"; fi
+    if [ "$stopped" ]; then exit "$((code ? code : 143))"; fi
     return "$code"
 }"""
 
@@ -129,10 +129,10 @@ def environment_lines(launch: Launch) -> list[str]:
     return [*lines, f"export JAXFORMER_DATA={_DATA}"] if launch.data else lines
 
 
-def shell_words(command: Sequence[str]) -> str:
-    """Returns a command line quoted for a shell, an option a line."""
-    words = [shlex.quote(word) for word in command]
-    return f" \\\n{INDENT}".join([" ".join(words[:2]), *words[2:]])
+def shell_words(command: Sequence[str], first: int = 2, indent: str = INDENT) -> str:
+    """Returns a command line quoted for a shell, a word a line but for so many first ones."""
+    words = [_quote(word) for word in command]
+    return f" \\\n{indent}".join([" ".join(words[:first]), *words[first:]])
 
 
 def options(named: Mapping[str, str]) -> list[str]:
@@ -171,3 +171,9 @@ def verbs_script(
         "esac",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _quote(word: str) -> str:
+    """Returns a word quoted for a shell, in --name=value just the value."""
+    name = re.match(r"--[A-Za-z0-9_.-]+=", word)
+    return f"{name[0]}{shlex.quote(word[name.end() :])}" if name else shlex.quote(word)

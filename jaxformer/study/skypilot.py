@@ -4,6 +4,7 @@ A slice that is taken away is asked for again, wherever there is one, and the sa
 on from the workdir in the bucket. Fields: docs.skypilot.co, "SkyPilot YAML" and "Cloud TPU".
 """
 
+import shlex
 from typing import Any
 
 import yaml
@@ -16,7 +17,6 @@ from jaxformer.study.launch import (
     environment_lines,
     install_lines,
     run_lines,
-    shell_words,
     verbs_script,
 )
 
@@ -37,13 +37,13 @@ def skypilot_files(launch: Launch) -> dict[str, str]:
         "start": (
             "asks for each job at its price, and starts it; --yes does not ask",
             # Without waiting for its end.
-            [f'{INDENT}{_line(command)} --detach-run "${{@:2}}"' for command in starts],
+            [f'{INDENT}{shlex.join(command)} --detach-run "${{@:2}}"' for command in starts],
         ),
-        "watch": ("shows what goes on", [f"{INDENT}{_line(command)}" for command in watches]),
+        "watch": ("shows what goes on", [f"{INDENT}{shlex.join(command)}" for command in watches]),
         "stop": (
             "asks for each job, and ends it and what it pays for; --yes does not ask",
             # One that has ended already is no reason to leave the others running.
-            [f'{INDENT}{_line(command)} "${{@:2}}" || true' for command in stops],
+            [f'{INDENT}{shlex.join(command)} "${{@:2}}" || true' for command in stops],
         ),
     }
     return {SCRIPT: verbs_script(launch, "skypilot", verbs), **files}
@@ -85,10 +85,6 @@ _Dumper.add_representer(str, _Dumper.represent_text)
 
 def _script(lines: list[str]) -> str:
     return "\n".join(lines) + "\n"
-
-
-def _line(command: list[str]) -> str:
-    return shell_words(command).replace(f" \\\n{INDENT}", " ")
 
 
 def _infra(zone: str) -> str:

@@ -29,7 +29,9 @@ def xpk_files(launch: Launch) -> dict[str, str]:
     """Returns name -> text of the files."""
     place = options({"cluster": launch.cluster, "zone": launch.zone, "project": launch.project})
     starts = [
-        shell_words(["xpk", "workload", "create", *place, *_start(job, launch)])
+        shell_words(
+            ["xpk", "workload", "create", *place, *_start(job, launch)], 3, indent=INDENT * 2
+        )
         for job in launch.jobs
     ]
     stops = [["xpk", "workload", "delete", *place, f"--workload={job.name}"] for job in launch.jobs]
@@ -43,7 +45,7 @@ def xpk_files(launch: Launch) -> dict[str, str]:
             [f"{INDENT}{shlex.join(['xpk', 'workload', 'list', *place])}"],
         ),
         "stop": (
-            "ends each job; the cluster's own machines are paid for on",
+            "ends each job; the machines of the cluster stay",
             [f"{INDENT}{shlex.join(command)} || true" for command in stops],
         ),
     }

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 from jaxformer.study.launch import Job, Launch
@@ -20,6 +21,13 @@ TRAIN = [
 ]
 EVALUATE = ["jaxformer", "evaluate", "--workdir=gs://bucket/x/it's=1", "--split=valid"]
 COMMANDS = [TRAIN, EVALUATE]
+
+# A training that is stopped by a signal, and takes a moment for it.
+SAVES = """
+trap 'sleep 0.3; touch "$HOME/saved"; {command}' TERM
+touch "$HOME/running"
+while :; do sleep 0.05; done
+"""
 
 
 def make_launch(jobs=1, **changes):
@@ -78,6 +86,13 @@ class Machine:
             path = self.checkout / folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
+
+    def wait_for(self, name):
+        """Waits until there is a file in its home."""
+        deadline = time.monotonic() + 60
+        while not (self.home / name).exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
     def start(self, *command):
         """Starts a command in the checkout."""

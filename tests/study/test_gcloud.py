@@ -47,7 +47,7 @@ def machine(tmp_path):
 def start(machine, **changes):
     machine.write(gcloud_files(make_launch(**changes)))
     code, _, err = machine.run("bash", SCRIPT, "start")
-    assert code == 0, err
+    assert (code, err) == (0, "The slice is paid for until it is stopped.\n")
 
 
 def test_a_slice_gets_the_folder_and_runs_all_jobs(machine):
@@ -94,6 +94,14 @@ def test_a_single_job_gives_the_slice_its_name(machine):
     create = machine.calls("gcloud")[0]
     assert create[4] == "job-0"
     assert "--spot" not in create
+
+
+def test_a_slice_that_could_not_be_reached_is_paid_for_too(machine):
+    machine.add_program("gcloud", '[ "$4" != scp ]')
+    machine.write(gcloud_files(make_launch()))
+    code, _, err = machine.run("bash", SCRIPT, "start")
+    assert (code, err) == (1, "The slice is paid for until it is stopped.\n")
+    assert [call[3] for call in machine.calls("gcloud")] == ["create", "scp"]
 
 
 def test_nothing_is_rented_for_a_folder_that_cannot_be_sent(machine):

@@ -2,7 +2,6 @@
 
 import re
 import signal
-import time
 
 import pytest
 from hypothesis import given
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 
 from jaxformer.study.launch import job_name, member_jobs, run_lines, verbs_script
 from jaxformer.study.manifest import Row, expand
-from tests.study.launches import COMMANDS, TRAIN, Machine, make_launch
+from tests.study.launches import COMMANDS, SAVES, TRAIN, Machine, make_launch
 from tests.study.sweeps import CONFIG
 
 
@@ -59,20 +58,24 @@ def test_what_fails_ends_the_job_with_its_code(machine):
     assert machine.calls("jaxformer") == [TRAIN[1:]]
 
 
-def test_a_signal_reaches_the_training_and_its_code_comes_back(machine, tmp_path):
-    # As `jaxformer train` does: it saves its step, and then ends.
-    machine.add_program(
-        "jaxformer",
-        f"trap 'sleep 0.3; touch {tmp_path}/saved; exit 143' TERM\n"
-        f"touch {tmp_path}/running\nwhile :; do sleep 0.05; done",
-    )
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        # As `jaxformer train` does: it saves its step, and then ends.
+        ("exit 143", 143),
+        # Ended by itself in the same moment: the job as a whole has not.
+        ("exit 0", 143),
+        ("exit 2", 2),
+    ],
+)
+def test_a_signal_reaches_the_training_and_its_code_comes_back(machine, command, code):
+    machine.add_program("jaxformer", SAVES.format(command=command))
     process = machine.start("bash", "-c", "\n".join(["set -e", *run_lines(COMMANDS)]))
-    while not (tmp_path / "running").exists():
-        time.sleep(0.02)
+    machine.wait_for("running")
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert (tmp_path / "saved").exists()
+    assert process.returncode == code
+    assert (machine.home / "saved").exists()
     # The next command is not for a machine that is taken away.
     assert len(machine.calls("jaxformer")) == 1
 

@@ -76,12 +76,14 @@ def test_the_script_calls_sky_for_each_job(machine):
     script = "launch/my jobs/launch.sh"
     assert machine.run("bash", script, "start", "--yes")[0] == 0
     assert machine.run("bash", script, "watch")[0] == 0
-    assert machine.run("bash", script, "stop")[0] == 0
+    # One that has ended is no reason to leave the other running.
+    machine.add_program("sky", "exit 1")
+    assert machine.run("bash", script, "stop", "--yes")[0] == 0
     starts = [f"launch/my jobs/job-{number}.yaml" for number in range(2)]
     assert machine.calls("sky") == [
         *(["jobs", "launch", start, "--detach-run", "--yes"] for start in starts),
         ["jobs", "queue"],
-        *(["jobs", "cancel", "--name", f"job-{number}"] for number in range(2)),
+        *(["jobs", "cancel", "--name", f"job-{number}", "--yes"] for number in range(2)),
     ]
     for start in starts:
         assert (machine.checkout / start).is_file()

@@ -1,9 +1,11 @@
 """xpk: what its workloads run, and the commands of `xpk` around it."""
 
+import signal
+
 import pytest
 
 from jaxformer.study.xpk import xpk_files
-from tests.study.launches import COMMANDS, Machine, make_launch
+from tests.study.launches import COMMANDS, SAVES, Machine, make_launch
 
 SCRIPT = "launch/my jobs/launch.sh"
 PLACE = ["--cluster=my-cluster", "--zone=us-west4-a", "--project=my-project"]
@@ -44,6 +46,29 @@ def test_its_command_runs_the_very_command_lines(machine):
     assert (code, err) == (0, "")
     assert machine.calls("jaxformer") == [command[1:] for command in COMMANDS]
     assert machine.calls("python3")[0] == ["-m", "pip", "install", "--quiet", "uv"]
+
+
+# What xpk puts around a command: xpk/core/docker_container.py.
+CONTAINER = """
+_sigterm() (kill -SIGTERM $! 2>/dev/null;);
+trap _sigterm SIGTERM;
+({command}) & PID=$!;
+while kill -0 $PID 2>/dev/null; do sleep 0.1; done;
+wait $PID; exit $?
+"""
+
+
+def test_a_signal_to_the_container_reaches_the_training(machine):
+    machine.add_program("jaxformer", SAVES.format(command="exit 143"))
+    machine.write(xpk_files(make_launch(cluster="my-cluster")))
+    assert machine.run("bash", SCRIPT, "start")[0] == 0
+    command = machine.calls("xpk")[0][-1].removeprefix("--command=")
+    process = machine.start("bash", "-c", CONTAINER.format(command=command))
+    machine.wait_for("running")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert (machine.home / "saved").exists()
 
 
 def test_jobs_are_listed_and_ended(machine):
