@@ -129,10 +129,10 @@ def run(argv: Sequence[str]) -> int:
         if swept_seeds and chosen.seeds:
             raise Mistake("Seeds are in --seeds and in --sweep train.seed. Leave one out.")
         seeds = swept_seeds or seeds
+    if elsewhere:
+        return _launch(chosen, rows, scale, seeds)
     with mistakes():
         members = expand(rows, seeds, chosen.workdir)
-        if elsewhere:
-            return _launch(chosen, rows, Manifest(scale, members))
         manifest = _extend(Path(chosen.workdir), Manifest(scale, members))
         members = _choose(members, chosen.only)
         check_models(rows)
@@ -152,16 +152,19 @@ def run(argv: Sequence[str]) -> int:
     return 1 if lost else code
 
 
-def _launch(chosen: argparse.Namespace, rows: Sequence[Row], manifest: Manifest) -> int:
-    """Writes what runs the members elsewhere, and the manifest beside it; returns the exit code."""
-    members = _choose(manifest.members, chosen.only)
+def _launch(
+    chosen: argparse.Namespace, rows: Sequence[Row], scale: str, seeds: Sequence[int]
+) -> int:
+    """Writes what runs members elsewhere, and the manifest beside it; returns the exit code."""
     folder = launch_folder(chosen)
-    before = read_manifest(folder)
-    if before is not None:
-        manifest = extend(before, manifest)
-    check_models(rows)
-    if not chosen.print:
-        write_manifest(folder, manifest)
+    with mistakes():
+        manifest = Manifest(scale, expand(rows, seeds, chosen.workdir))
+        members = _choose(manifest.members, chosen.only)
+        before = read_manifest(folder)
+        manifest = manifest if before is None else extend(before, manifest)
+        check_models(rows)
+        if not chosen.print:
+            write_manifest(folder, manifest)
     return launch(chosen, member_jobs(members, chosen.workdir))
 
 

@@ -24,7 +24,7 @@ _DIGEST = 6
 _ENVIRONMENT = '"$HOME/.jaxformer"'
 # The hosts' own Python is older than ours.
 _PYTHON = "3.12"
-_EXTRAS = ".[moses,quickstart,tpu]"
+_EXTRAS = ".[gcs,moses,quickstart,tpu]"
 _DATA = '"$HOME/jaxformer-data"'
 
 # A shell would neither pass a signal on nor wait: a training saves its last step at SIGTERM.

@@ -48,7 +48,7 @@ def test_the_program_that_setup_has_installed_is_the_one_that_runs(machine):
     assert calls[1][-1] == place
     assert calls[2][-6:] == [
         *("--python", place, "--constraints", "constraints/py312.txt"),
-        *("--editable", ".[moses,quickstart,tpu]"),
+        *("--editable", ".[gcs,moses,quickstart,tpu]"),
     ]
     program = machine.home / ".jaxformer" / "bin" / "jaxformer"
     program.parent.mkdir(parents=True)

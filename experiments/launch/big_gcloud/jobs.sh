@@ -6,7 +6,7 @@ cd "$HOME/jaxformer"
 python3 -m pip install --quiet uv
 python3 -m uv venv --quiet --allow-existing --python 3.12 "$HOME/.jaxformer"
 python3 -m uv pip install --quiet --python "$HOME/.jaxformer" \
-    --constraints constraints/py312.txt --editable '.[moses,quickstart,tpu]'
+    --constraints constraints/py312.txt --editable '.[gcs,moses,quickstart,tpu]'
 mkdir -p "$HOME/jaxformer-data"
 gcloud storage rsync --recursive gs://my-bucket/text "$HOME/jaxformer-data"
 export PATH="$HOME/.jaxformer/bin:$PATH"

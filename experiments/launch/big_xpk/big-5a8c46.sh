@@ -6,7 +6,7 @@ cd "$(dirname "$0")"/../../..
 python3 -m pip install --quiet uv
 python3 -m uv venv --quiet --allow-existing --python 3.12 "$HOME/.jaxformer"
 python3 -m uv pip install --quiet --python "$HOME/.jaxformer" \
-    --constraints constraints/py312.txt --editable '.[moses,quickstart,tpu]'
+    --constraints constraints/py312.txt --editable '.[gcs,moses,quickstart,tpu]'
 export PATH="$HOME/.jaxformer/bin:$PATH"
 run() {
     local code=0 pid stopped=
