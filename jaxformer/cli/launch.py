@@ -174,15 +174,19 @@ def launch(chosen: argparse.Namespace, jobs: Sequence[Job]) -> int:
         for name, text in files.items():
             replace_file(folder / name, text)
     script = shlex.quote(os.fspath(folder / SCRIPT))
-    number = f"{len(jobs)} job{'s' if len(jobs) > 1 else ''}"
     print(
-        f"{folder} holds {number} for {work.slice.name} ({work.slice.chips} chips each): "
+        f"{folder} holds {_counted(len(jobs), 'job')} for {work.slice.name} "
+        f"({_counted(work.slice.chips, 'chip')} each): "
         f"{', '.join(list(files)[:3])}{', ...' if len(files) > 3 else ''}\n"
         "Nothing has been started. Read the files; this starts them, and then costs money:\n"
         f"  bash {script} start\n"
         f"and `bash {script} stop` ends them."
     )
     return 0
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _engine(name: str) -> Callable[[Launch], dict[str, str]]:
