@@ -103,12 +103,19 @@ def check_launch(chosen: argparse.Namespace, specs: Sequence[str]) -> None:
 
     Raises: Mistake if anything is missing or wrong.
     """
-    if not _BUCKET.fullmatch(chosen.workdir):
+    if not chosen.workdir.startswith("gs://"):
         name = Path(chosen.workdir).name or "name"
         raise Mistake(
             f"--workdir={chosen.workdir} cannot be reached from other machines, of which one goes "
             f"on where another has ended. Name a folder in a bucket: --workdir=gs://BUCKET/{name}."
         )
+    for name in ("workdir", "text"):
+        value = getattr(chosen, name)
+        if value and not _BUCKET.fullmatch(value):
+            raise Mistake(
+                f"--{name}={value} is no folder in a bucket. Write gs://BUCKET/FOLDER; a bucket's "
+                "name has small letters, digits, dashes, dots and underscores."
+            )
     needed = ["topology", *{"xpk": ["cluster"], "gcloud": ["zone"]}.get(chosen.executor, [])]
     for name in needed:
         if not getattr(chosen, name):
@@ -117,8 +124,6 @@ def check_launch(chosen: argparse.Namespace, specs: Sequence[str]) -> None:
         value = getattr(chosen, name)
         if value and not _WORD.fullmatch(value):
             raise Mistake(f"--{name}={value!r} is no name of Google's cloud, such as us-west4-a.")
-    if chosen.text and not _BUCKET.fullmatch(chosen.text):
-        raise Mistake(f"--text={chosen.text} is not a folder in a bucket: gs://BUCKET/FOLDER.")
     with mistakes():
         find_slice(chosen.topology)
     here = Path.cwd()

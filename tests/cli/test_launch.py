@@ -17,7 +17,7 @@ TABLE = ["configs/table3/b_key_size.py", "--scale=laptop"]
 SLICE = "--topology=v5e:4x4"
 TRAIN = [
     "--config=configs/quickstart.py",
-    "--config.data.manual_dir=it's\na folder",
+    '--config.data.manual_dir=it\'s\na "folder" in $HOME',
     "--workdir=gs://bucket/runs/mine",
     "--config.train.num_steps=7",
     "--debug_nans",
@@ -130,6 +130,10 @@ NO_BUCKET = (
     "--workdir=runs/mine cannot be reached from other machines, of which one goes on where another "
     "has ended. Name a folder in a bucket: --workdir=gs://BUCKET/mine."
 )
+NO_FOLDER = (
+    "is no folder in a bucket. Write gs://BUCKET/FOLDER; a bucket's name has small letters, digits, "
+    "dashes, dots and underscores."
+)
 MISTAKES = {
     "an unknown executor": (
         [CONFIG, GS, "--executor=skypillot"],
@@ -142,7 +146,11 @@ MISTAKES = {
     "no bucket": ([CONFIG, "--workdir=runs/mine", "--executor=skypilot", SLICE], NO_BUCKET),
     "a bucket itself": (
         [CONFIG, "--workdir=gs://bucket", "--executor=skypilot", SLICE],
-        NO_BUCKET.replace("runs/mine", "gs://bucket").replace("BUCKET/mine", "BUCKET/bucket"),
+        f"--workdir=gs://bucket {NO_FOLDER}",
+    ),
+    "a bucket that cannot be": (
+        [CONFIG, "--workdir=gs://BUCKET/mine", "--executor=skypilot", SLICE],
+        f"--workdir=gs://BUCKET/mine {NO_FOLDER}",
     ),
     "no slice": (
         [CONFIG, GS, "--executor=skypilot"],
@@ -176,7 +184,7 @@ MISTAKES = {
     ),
     "text that is not in a bucket": (
         [CONFIG, GS, "--executor=skypilot", SLICE, "--text=/data"],
-        "--text=/data is not a folder in a bucket: gs://BUCKET/FOLDER.",
+        f"--text=/data {NO_FOLDER}",
     ),
     "a config of this machine": (
         [f"--config={ROOT}/configs/quickstart.py", GS, "--executor=skypilot", SLICE],
