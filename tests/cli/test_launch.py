@@ -131,8 +131,8 @@ NO_BUCKET = (
     "has ended. Name a folder in a bucket: --workdir=gs://BUCKET/mine."
 )
 NO_FOLDER = (
-    "is no folder in a bucket. Write gs://BUCKET/FOLDER; a bucket's name has small letters, digits, "
-    "dashes, dots and underscores."
+    "is no folder in a bucket. Write gs://BUCKET/FOLDER; a bucket's name has small letters, "
+    "digits, dashes, dots and underscores."
 )
 MISTAKES = {
     "an unknown executor": (
