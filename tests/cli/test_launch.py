@@ -102,11 +102,12 @@ def test_a_sweep_is_a_job_a_member_and_a_manifest(jaxformer, machine, tmp_path):
     calls = [["jaxformer", *call] for call in machine.calls("jaxformer")]
     assert sorted(calls) == sorted(m[key] for m in members for key in ("argv", "evaluate"))
     assert members[0]["argv"][-1] == f"--workdir=gs://bucket/table3/{members[0]['id']}"
-    # More seeds go into the same manifest; a single member may be chosen.
+    # More seeds go into the same manifest, and stay there; a single member may be chosen.
     again = jaxformer(*argv, "--seeds=2", "--only=*/d_k=16/seed=1")
     assert again.out.startswith(f"{folder} holds 1 job for v5e:4x4")
-    assert len(json.loads((folder / "manifest.json").read_bytes())["members"]) == 4
     assert len(list(folder.glob("*.yaml"))) == 3
+    assert jaxformer(*argv).code == 0
+    assert len(json.loads((folder / "manifest.json").read_bytes())["members"]) == 4
 
 
 def test_the_argv_is_the_same_without_executor_as_with_local():
