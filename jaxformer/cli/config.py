@@ -55,17 +55,23 @@ def load(spec: str) -> ConfigDict:
 
     Raises: Mistake if there is no such file, it fails, or it does not take the argument.
     """
-    name, colon, argument = (spec, "", "") if Path(spec).is_file() else spec.partition(":")
+    name, argument = split_spec(spec)
     get_config = read_names(name).get("get_config")
     if get_config is None:
         raise Mistake(f"{name} has no function get_config, so it is not a config file.")
     with _faults_of(name):
-        config = get_config(argument) if colon else get_config()
+        config = get_config() if argument is None else get_config(argument)
     if not isinstance(config, ConfigDict):
         raise Mistake(
             f"get_config of {name} returned {type(config).__name__}, expected a ConfigDict."
         )
     return config.lock()
+
+
+def split_spec(spec: str) -> tuple[str, str | None]:
+    """Returns the file of `path.py` or `path.py:argument`, and the argument if there is one."""
+    name, colon, argument = (spec, "", "") if Path(spec).is_file() else spec.partition(":")
+    return name, argument if colon else None
 
 
 def read_names(name: str) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """`jaxformer sweep`: many trainings that belong together, from config files with rows.
 
 It expands rows and seeds into a manifest (jaxformer/study/manifest.py) and runs its members here
-(jaxformer/study/local.py); what runs them elsewhere starts from the same manifest.
+(jaxformer/study/local.py), or writes what runs them elsewhere (jaxformer/study/launch.py).
 """
 
+import argparse
 import fnmatch
 import shlex
 import sys
@@ -13,15 +14,24 @@ from pathlib import Path
 
 from jaxformer.cli import config as config_lib
 from jaxformer.cli import settings
+from jaxformer.cli.launch import (
+    add_launch_options,
+    check_launch,
+    is_elsewhere,
+    launch,
+    launch_folder,
+)
 from jaxformer.cli.mistakes import Mistake, file_mistakes, mistakes
 from jaxformer.cli.options import Options, whole_number
 from jaxformer.cli.rows import check_models, read_axis, rows_of_files, rows_of_product
 from jaxformer.run.progress import Progress, duration
 from jaxformer.study.grouping import group
+from jaxformer.study.launch import member_jobs
 from jaxformer.study.local import Outcome, run_local
 from jaxformer.study.manifest import (
     Manifest,
     Member,
+    Row,
     expand,
     extend,
     read_manifest,
@@ -75,7 +85,9 @@ def run(argv: Sequence[str]) -> int:
         "--only", metavar="GLOB", help="run those members only, such as 'a_heads/*/seed=0'"
     )
     options.add_argument(
-        "--print", action="store_true", help="print the commands of what is left, and run nothing"
+        "--print",
+        action="store_true",
+        help="print the commands of what is left (elsewhere: the files), and run nothing",
     )
     options.add_argument(
         "--config", metavar="FILE[:ARG]", help="config file of a sweep without ROWS"
@@ -90,9 +102,15 @@ def run(argv: Sequence[str]) -> int:
     options.add_argument(
         "--config.GROUP.NAME", metavar="VALUE", help="override of a setting in all rows"
     )
+    add_launch_options(options)
     chosen = options.read(rest)
     if not chosen.workdir:
         raise Mistake("A folder for the sweep is needed: --workdir=runs/name.")
+    elsewhere = is_elsewhere(chosen)
+    if elsewhere:
+        if chosen.jobs > 1 or chosen.population:
+            raise Mistake("--jobs and --population are for --executor=local. Leave them out.")
+        check_launch(chosen, chosen.files or [spec])
     if chosen.print and chosen.population:
         raise Mistake("--print prints a command for each member. Leave --population out.")
     scale, seeds = "", list(range(chosen.seeds or 1))
@@ -111,6 +129,8 @@ def run(argv: Sequence[str]) -> int:
         if swept_seeds and chosen.seeds:
             raise Mistake("Seeds are in --seeds and in --sweep train.seed. Leave one out.")
         seeds = swept_seeds or seeds
+    if elsewhere:
+        return _launch(chosen, rows, scale, seeds)
     with mistakes():
         members = expand(rows, seeds, chosen.workdir)
         manifest = _extend(Path(chosen.workdir), Manifest(scale, members))
@@ -130,6 +150,22 @@ def run(argv: Sequence[str]) -> int:
     for name, why in lost.items():
         print(f"{name} failed: {why}", file=sys.stderr)
     return 1 if lost else code
+
+
+def _launch(
+    chosen: argparse.Namespace, rows: Sequence[Row], scale: str, seeds: Sequence[int]
+) -> int:
+    """Writes what runs members elsewhere, and the manifest beside it; returns the exit code."""
+    folder = launch_folder(chosen)
+    with mistakes():
+        manifest = Manifest(scale, expand(rows, seeds, chosen.workdir))
+        members = _choose(manifest.members, chosen.only)
+        before = read_manifest(folder)
+        manifest = manifest if before is None else extend(before, manifest)
+        check_models(rows)
+        if not chosen.print:
+            write_manifest(folder, manifest)
+    return launch(chosen, member_jobs(members, chosen.workdir))
 
 
 def _extend(folder: Path, manifest: Manifest) -> Manifest:

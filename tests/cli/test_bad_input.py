@@ -96,6 +96,13 @@ ELSEWHERE = {
     "a config file with an unknown name": "cli/test_mistakes.py::test_wrong_config_files",
     "a config file with a value of another type": "cli/test_mistakes.py::test_wrong_config_files",
     "a config file that fails": "cli/test_mistakes.py::test_wrong_config_files",
+    **dict.fromkeys(
+        ("`--executor=slurm`", "`--topology=tpu-v6e-256`", "a workdir of this machine"),
+        "cli/test_launch.py::test_a_mistake_is_one_sentence_and_nothing_is_written",
+    ),
+    "quotes, newlines and `$HOME` in a setting": (
+        "cli/test_launch.py::test_hosts_run_the_very_command_line"
+    ),
     **{
         given: "cli/test_mistakes.py::test_wrong_settings"
         for given in ROWS

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Made by jaxformer for --executor=xpk; docs/first_tpu_run.md says more.
+# Run by every host of v5e:4x4, 16 chips.
+set -euo pipefail
+cd "$(dirname "$0")"/../../..
+python3 -m pip install --quiet uv
+python3 -m uv venv --quiet --allow-existing --python 3.12 "$HOME/.jaxformer"
+python3 -m uv pip install --quiet --python "$HOME/.jaxformer" \
+    --constraints constraints/py312.txt --editable '.[gcs,moses,quickstart,tpu]'
+export PATH="$HOME/.jaxformer/bin:$PATH"
+run() {
+    local code=0 pid stopped=
+    "$@" &
+    pid=$!
+    trap 'stopped=yes; kill -TERM "$pid" 2> /dev/null || true' TERM
+    wait "$pid" || code=$?
+    while kill -0 "$pid" 2> /dev/null; do
+        code=0
+        wait "$pid" || code=$?
+    done
+    trap - TERM
+    if [ "$stopped" ]; then exit "$((code ? code : 143))"; fi
+    return "$code"
+}
+run jaxformer train \
+    --config=configs/wmt14_en_de.py:big \
+    --workdir=gs://my-bucket/big \
+    --config.data.data_dir=text

@@ -1,0 +1,179 @@
+"""What is run on machines elsewhere, as files to be read, kept and started by whoever pays for it.
+
+Nothing here starts anything. The engines (skypilot.py, xpk.py and gcloud.py beside this file) turn
+jobs into files; a job's commands are those that run locally, word by word.
+"""
+
+import hashlib
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jaxformer.study.manifest import Member
+from jaxformer.study.slices import Slice
+
+SCRIPT = "launch.sh"
+"""The file of every launch that starts, shows and stops it."""
+INDENT = "    "
+
+# The shortest limit, xpk's.
+_LONGEST_NAME = 40
+_DIGEST = 6
+
+_ENVIRONMENT = '"$HOME/.jaxformer"'
+# The hosts' own Python is older than ours.
+_PYTHON = "3.12"
+_EXTRAS = ".[gcs,moses,quickstart,tpu]"
+_DATA = '"$HOME/jaxformer-data"'
+
+# A shell would neither pass a signal on nor wait: a training saves its last step at SIGTERM.
+_RUN = """\
+run() {
+    local code=0 pid stopped=
+    "$@" &
+    pid=$!
+    trap 'stopped=yes; kill -TERM "$pid" 2> /dev/null || true' TERM
+    wait "$pid" || code=$?
+    while kill -0 "$pid" 2> /dev/null; do
+        code=0
+        wait "$pid" || code=$?
+    done
+    trap - TERM
+    if [ "$stopped" ]; then exit "$((code ? code : 143))"; fi
+    return "$code"
+}"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one slice does.
+
+    Attributes:
+      name: lower-case letters, digits and dashes, at most 40, a letter first.
+      commands: command lines, each to be run on every host when the one before has ended well.
+    """
+
+    name: str
+    commands: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Where jobs are to run.
+
+    Attributes:
+      jobs: with names that differ.
+      slice: that each job gets.
+      folder: that the files will lie in, relative to the folder that is sent to the machines.
+      root: the folder that is sent, relative to `folder`.
+      zone, project, cluster: in Google's cloud; "" for what the engine takes by itself.
+      data: gs:// folder of text, which becomes $JAXFORMER_DATA; "" for none.
+      is_spot: whether a slice may be taken away, for a lower price.
+    """
+
+    jobs: Sequence[Job]
+    slice: Slice
+    folder: str
+    root: str
+    zone: str = ""
+    project: str = ""
+    cluster: str = ""
+    data: str = ""
+    is_spot: bool = True
+
+
+def member_jobs(members: Sequence[Member], sweep: str) -> list[Job]:
+    """Returns a job of each member: its training, then its evaluation.
+
+    Args:
+      sweep: its workdir, by which members of two sweeps are told apart.
+    """
+    title = sweep.rstrip("/").rpartition("/")[2]
+    return [
+        Job(
+            job_name(f"{title}-{member.id}", f"{sweep.rstrip('/')}/{member.workdir}"),
+            [member.argv, member.evaluate],
+        )
+        for member in members
+    ]
+
+
+def job_name(title: str, identity: str) -> str:
+    """Returns a name that every engine takes: readable from `title`, unique by `identity`."""
+    digest = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
+    words = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+    words = words if words[:1].isalpha() else f"job-{words}"
+    return f"{words[: _LONGEST_NAME - _DIGEST - 1].strip('-')}-{digest}"
+
+
+def install_lines() -> list[str]:
+    """Returns the shell's lines that install jaxformer from the folder that was sent."""
+    return [
+        "python3 -m pip install --quiet uv",
+        f"python3 -m uv venv --quiet --allow-existing --python {_PYTHON} {_ENVIRONMENT}",
+        f"python3 -m uv pip install --quiet --python {_ENVIRONMENT} \\",
+        f"{INDENT}--constraints constraints/py{_PYTHON.replace('.', '')}.txt --editable "
+        f"{shlex.quote(_EXTRAS)}",
+    ]
+
+
+def run_lines(commands: Sequence[Sequence[str]]) -> list[str]:
+    """Returns the shell's lines that run one command after another, and end with what fails."""
+    return [*_RUN.split("\n"), *(f"run {shell_words(command)}" for command in commands)]
+
+
+def environment_lines(launch: Launch) -> list[str]:
+    """Returns the shell's lines by which `jaxformer` and its text are found."""
+    lines = ['export PATH="$HOME/.jaxformer/bin:$PATH"']
+    return [*lines, f"export JAXFORMER_DATA={_DATA}"] if launch.data else lines
+
+
+def shell_words(command: Sequence[str], first: int = 2, indent: str = INDENT) -> str:
+    """Returns a command line quoted for a shell, a word a line but for so many first ones."""
+    words = [_quote(word) for word in command]
+    return f" \\\n{indent}".join([" ".join(words[:first]), *words[first:]])
+
+
+def options(named: Mapping[str, str]) -> list[str]:
+    """Returns --name=value of each, but of those that are empty."""
+    return [f"--{name}={value}" for name, value in named.items() if value]
+
+
+def verbs_script(
+    launch: Launch, engine: str, verbs: Mapping[str, tuple[str, Sequence[str]]]
+) -> str:
+    """Returns a script with a part for each verb, which does nothing without one.
+
+    Args:
+      engine: that the script is for.
+      verbs: verb -> (what it does, its lines).
+    """
+    place = shlex.quote(f"{launch.folder}/{SCRIPT}")
+    usage = [f"bash {place} {verb:<6} {says}" for verb, (says, _) in verbs.items()]
+    lines = [
+        "#!/usr/bin/env bash",
+        f"# Made by jaxformer for --executor={engine}; docs/first_tpu_run.md says more.",
+        "set -euo pipefail",
+        f'cd "$(dirname "$0")"/{shlex.quote(launch.root)}',
+        "",
+        'case "${1:-}" in',
+    ]
+    for verb, (_, body) in verbs.items():
+        lines += [f"{verb})", *body, f"{INDENT};;"]
+    lines += [
+        "*)",
+        f"{INDENT}printf '%s\\n' \\",
+        *(f"{INDENT * 2}{shlex.quote(line)} \\" for line in usage[:-1]),
+        f"{INDENT * 2}{shlex.quote(usage[-1])} >&2",
+        f"{INDENT}exit 2",
+        f"{INDENT};;",
+        "esac",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _quote(word: str) -> str:
+    """Returns a word quoted for a shell, in --name=value just the value."""
+    name = re.match(r"--[A-Za-z0-9_.-]+=", word)
+    return f"{name[0]}{shlex.quote(word[name.end() :])}" if name else shlex.quote(word)

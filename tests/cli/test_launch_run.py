@@ -1,0 +1,53 @@
+"""What a host of a managed job runs, run here: taken away, and gone on with from the bucket."""
+
+import re
+import signal
+import sys
+import time
+
+import pytest
+import yaml
+
+from tests.cli.conftest import ROOT, TINY
+from tests.study.launches import Machine
+
+pytest.importorskip("gcsfs", reason="needs jaxformer[gcs]")
+bucket_server = pytest.importorskip("tests.bucket_server")
+
+WORKDIR = "gs://bucket/runs/mine"
+
+
+@pytest.mark.slow
+def test_a_job_that_is_taken_away_goes_on_from_the_bucket(jaxformer, files, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    argv = ["train", "--config=configs/plain_text.py", *files, *TINY, f"--workdir={WORKDIR}"]
+    argv = [*argv, "--config.train.num_steps=300", "--config.train.eval_every=0"]
+    place = f"--launch_dir={tmp_path / 'launch'}"
+    elsewhere = ["--executor=skypilot", "--topology=v5e:1x1", place]
+    assert jaxformer(*argv, *elsewhere).code == 0
+    (path,) = (tmp_path / "launch").glob("*.yaml")
+    run = yaml.safe_load(path.read_text(encoding="utf-8"))["run"]
+
+    (tmp_path / "machine").mkdir()
+    machine = Machine(tmp_path / "machine")
+    machine.checkout = ROOT
+    machine.add_program("jaxformer", f'PYTHONPATH=. exec {sys.executable} -m jaxformer "$@"')
+    with bucket_server.BucketServer() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        first = machine.start("bash", "-c", run)
+        for line in first.stdout:
+            if line.startswith("step "):
+                break
+        # A moment later, so that the steps differ from those of a checkpoint.
+        time.sleep(0.1)
+        first.send_signal(signal.SIGTERM)
+        _, err = first.communicate(timeout=120)
+        assert first.returncode == 143, err
+        step = re.search(r"Stopped by SIGTERM after step (\d+)", err)[1]
+        second = machine.start("bash", "-c", run)
+        out, err = second.communicate(timeout=120)
+    assert second.returncode == 0, err
+    assert f"Going on from step {step} of 300." in out
+    assert f"Trained to step 300: {WORKDIR}" in out
+    assert machine.calls("jaxformer") == [argv, argv]
