@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 PYTEST ?=
+# Processes that share the quick tests, a file each at a time.
+WORKERS ?= 2
 WORKDIR ?= runs/quickstart
 BENCH ?=
 # They are tried against, and are no dependencies.
@@ -18,7 +20,8 @@ export PYTHONNOUSERSITE := 1
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 	@echo "make PYTHON=python3.13 ... chooses the interpreter (python3 is the default),"
-	@echo "make PYTEST='-k attention' test hands pytest its arguments, BENCH the benchmark."
+	@echo "make PYTEST='-k attention' test hands pytest its arguments, BENCH the benchmark;"
+	@echo "make WORKERS=0 test runs the tests in one process."
 
 setup: ## make .venv, with what users and developers need
 	@tools/venv.sh "$(PYTHON)" .venv dev,quickstart
@@ -30,7 +33,7 @@ quickstart: ## train Middle English to modern English, score it, translate with 
 	$(BIN)/python experiments/quickstart.py --workdir=$(WORKDIR)
 
 test: setup ## run the tests, except slow ones and those with needs (at most 15 minutes)
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile $(PYTEST)
 
 test-all: setup ## run every test, and list those that could not run here
 	$(BIN)/python -m pytest --all $(PYTEST)
