@@ -16,6 +16,8 @@ from jaxformer.cli import settings
 from jaxformer.cli.mistakes import Mistake, file_mistakes, mistakes
 from jaxformer.cli.options import Options, whole_number
 from jaxformer.cli.rows import check_models, read_axis, rows_of_files, rows_of_product
+from jaxformer.cli.workdir import open_workdir
+from jaxformer.files import in_bucket
 from jaxformer.run.progress import Progress, duration
 from jaxformer.study.grouping import group
 from jaxformer.study.local import Outcome, run_local
@@ -93,6 +95,7 @@ def run(argv: Sequence[str]) -> int:
     chosen = options.read(rest)
     if not chosen.workdir:
         raise Mistake("A folder for the sweep is needed: --workdir=runs/name.")
+    folder = open_workdir(chosen.workdir)
     if chosen.print and chosen.population:
         raise Mistake("--print prints a command for each member. Leave --population out.")
     scale, seeds = "", list(range(chosen.seeds or 1))
@@ -113,7 +116,7 @@ def run(argv: Sequence[str]) -> int:
         seeds = swept_seeds or seeds
     with mistakes():
         members = expand(rows, seeds, chosen.workdir)
-        manifest = _extend(Path(chosen.workdir), Manifest(scale, members))
+        manifest = _extend(folder, Manifest(scale, members))
         members = _choose(members, chosen.only)
         check_models(rows)
         write_manifest(chosen.workdir, manifest)
@@ -122,11 +125,16 @@ def run(argv: Sequence[str]) -> int:
         for member in left:
             print(f"{shlex.join(member.argv)} && {shlex.join(member.evaluate)}")
         return 0
+    if in_bucket(folder):
+        raise Mistake(
+            f"{folder} lies in a bucket, where the logs of members that run here cannot grow. Give "
+            "a local --workdir, or run the commands that --print shows."
+        )
     lost = {}
     if chosen.population:
-        lost = _train_together(left, Path(chosen.workdir), chosen.population)
+        lost = _train_together(left, folder, chosen.population)
         left = [member for member in left if member.id not in lost]
-    code = _run(members, left, Path(chosen.workdir), chosen.jobs, num_lost=len(lost))
+    code = _run(members, left, folder, chosen.jobs, num_lost=len(lost))
     for name, why in lost.items():
         print(f"{name} failed: {why}", file=sys.stderr)
     return 1 if lost else code

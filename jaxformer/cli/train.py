@@ -1,14 +1,13 @@
 """`jaxformer train`: from a config to a trained model in a workdir."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from jaxformer.cli import config as config_lib
 from jaxformer.cli import settings
 from jaxformer.cli.hosts import add_host_options, joined
 from jaxformer.cli.mistakes import Mistake, mistakes
 from jaxformer.cli.options import Options
-from jaxformer.cli.workdir import held
+from jaxformer.cli.workdir import held, open_workdir
 
 _EPILOG = """\
 Any setting of the config can be overridden: --config.train.num_steps=500. configs/base.py lists and
@@ -24,7 +23,7 @@ def run(argv: Sequence[str]) -> int:
     options.add_argument(
         "--config", metavar="FILE[:ARG]", help="Python file with the settings (see configs/)"
     )
-    options.add_argument("--workdir", help="folder of the run: records, checkpoints, vocabulary")
+    options.add_argument("--workdir", help="folder of the run, local or gs://")
     options.add_argument(
         "--config.GROUP.NAME", metavar="VALUE", help="override of a setting, as often as needed"
     )
@@ -42,8 +41,8 @@ def run(argv: Sequence[str]) -> int:
         overrides = config_lib.override(tree, assignments)
         settings.check(tree.to_dict())
         config_lib.resolve_paths(tree)
-    workdir = Path(chosen.workdir)
-    with joined(chosen) as is_first, held(workdir, is_first):
+    workdir = open_workdir(chosen.workdir)
+    with joined(chosen) as is_first, held(workdir, is_first, chosen.lost_timeout):
         # Imported late, so that a mistake in the settings is answered at once.
         from jaxformer.cli import start
 

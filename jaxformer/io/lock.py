@@ -10,6 +10,9 @@ import pathlib
 import socket
 from collections.abc import Generator
 
+from jaxformer.files import in_bucket
+from jaxformer.io import lease
+
 _NAME = "lock"
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
 
@@ -48,6 +51,8 @@ def holder(folder: str | os.PathLike[str]) -> str:
 
     What it names may have ended long ago.
     """
+    if in_bucket(folder):
+        return lease.holder(folder)
     try:
         return (pathlib.Path(folder) / _NAME).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
