@@ -26,7 +26,6 @@ from jaxformer.cli.groundwork import (
 from jaxformer.cli.mistakes import Mistake, Stopped, file_mistakes, mistakes
 from jaxformer.cli.workdir import held
 from jaxformer.data.pipeline import eval_batches, train_batches
-from jaxformer.files import in_bucket
 from jaxformer.io.checkpoint import Checkpoints
 from jaxformer.io.record import Metrics, read_metrics, write_config, write_run
 from jaxformer.model import Transformer
@@ -228,10 +227,7 @@ def _told_where_to_go_on(runs: Sequence[Checkpoints]) -> Generator[None]:
 def _check_group(trainings: Sequence[Training]) -> None:
     if not trainings:
         raise Mistake("There is no training to start. Name at least one.")
-    workdirs = [
-        training.workdir if in_bucket(training.workdir) else training.workdir.absolute()
-        for training in trainings
-    ]
+    workdirs = [training.workdir.absolute() for training in trainings]
     twice = sorted({str(workdir) for workdir in workdirs if workdirs.count(workdir) > 1})
     if twice:
         raise Mistake(f"{twice[0]} is the workdir of two trainings. Give each its own.")
@@ -258,7 +254,7 @@ def _check_group(trainings: Sequence[Training]) -> None:
 def _diverged_at(workdir: Path) -> int:
     """Returns the step at which a training has been given up, 0 if it has not."""
     path = workdir / "metrics.jsonl"
-    rows = read_metrics(path) if path.exists() else []
+    rows = read_metrics(path) if path.is_file() else []
     return int(rows[-1].get("diverged_at", 0)) if rows else 0
 
 
