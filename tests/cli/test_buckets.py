@@ -105,6 +105,11 @@ def test_a_bucket_that_refuses_or_is_silent_is_told_at_once(server, tiny, monkey
     assert server.objects == {}
 
 
+def own(err):
+    """Returns what the program says, without TensorStore's line on whose credentials it uses."""
+    return re.sub(r"^I\d{4} .*google_auth_provider.*\n", "", err, flags=re.M)
+
+
 class Machines:
     """Commands on one bucket, each on a machine of its own, which has no file of another's."""
 
@@ -135,8 +140,7 @@ class Machines:
         with self.started(*argv) as process:
             out, err = process.communicate(stdin, timeout=300)
         assert process.returncode == code, err
-        # TensorStore says whose credentials it uses.
-        return out, re.sub(r"^I\d{4} .*google_auth_provider.*\n", "", err, flags=re.M)
+        return out, own(err)
 
     def newest(self, run):
         """Returns the step of the newest complete checkpoint, 0 without one."""
@@ -255,7 +259,7 @@ def test_a_process_that_was_away_for_long_ends_when_it_comes_back(tiny, tmp_path
                     r"^jaxformer: (gs://bucket/b has been taken over by process \d+ on|"
                     r"The lease on gs://bucket/b could not be renewed).* "
                     r"This process ends, and what it has not saved is lost\.\n$",
-                    err,
+                    own(err),
                 )
                 after = machines.newest("b")
                 machines.wait_for("b", after + 6, second)
@@ -274,6 +278,7 @@ def test_a_sweep_is_reported_from_a_bucket(tiny, tmp_path):
     with BucketServer() as server:
         machines = Machines(server, tmp_path)
         sweep = ["sweep", *tiny[1:], "--config.train.num_steps=12", "--sweep", "train.seed=0,1"]
+        sweep.append("--config.train.eval_every=6")
         _, err = machines.run(*sweep, "--workdir=gs://bucket/sweep", code=2)
         assert "gs://bucket/sweep lies in a bucket" in err
         out, _ = machines.run(*sweep, "--workdir=gs://bucket/sweep", "--print")
