@@ -7,6 +7,7 @@ request names. `python -m tests.bucket_server PORT BUCKET` runs one by itself.
 import base64
 import datetime
 import email
+import functools
 import hashlib
 import itertools
 import json
@@ -56,7 +57,9 @@ class BucketServer:
         self._uploads: dict[str, tuple[str, dict[str, str], bytes]] = {}
         handler = type("Handler", (_Handler,), {"bucket_server": self})
         self._server = _Server(("127.0.0.1", port), handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        # How often it looks whether it is to end.
+        serve = functools.partial(self._server.serve_forever, poll_interval=0.02)
+        self._thread = threading.Thread(target=serve, daemon=True)
 
     def __enter__(self):
         self._thread.start()

@@ -128,7 +128,6 @@ class BucketObjects:
         """Turns what Google's client raises into OSErrors that name the object."""
         from google.api_core import exceptions
         from google.auth.exceptions import GoogleAuthError
-        from requests import RequestException
 
         path = f"{self._folder}/{name}" if name else self._folder
         try:
@@ -140,7 +139,7 @@ class BucketObjects:
         except (exceptions.Forbidden, exceptions.Unauthorized) as error:
             told = f"These credentials do not permit it ({error.code}: {error.message})"
             raise PermissionError(errno.EACCES, told, path) from error
-        except (exceptions.GoogleAPIError, GoogleAuthError, RequestException) as error:
+        except (exceptions.GoogleAPIError, GoogleAuthError, OSError) as error:
             # Where a request was tried again, what came of it stands in the cause.
             told = " ".join(str(error.__cause__ or error).split())
             raise OSError(errno.EIO, f"The bucket cannot be reached ({told})", path) from error

@@ -11,12 +11,13 @@ import contextlib
 import datetime
 import json
 import os
-import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable, Generator
 
+from jaxformer.files import in_bucket
+from jaxformer.io import lock
 from jaxformer.io.bucket import ABSENT, BucketObjects, Changed, Objects
 
 NAME = "lock"
@@ -118,7 +119,7 @@ class Lease:
     def _write(self, generation: int) -> None:
         before = self._clock()
         content = {
-            "holder": f"process {os.getpid()} on {socket.gethostname()}",
+            "holder": lock.this_process(),
             "seconds": self._seconds,
             "renewed": datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds"),
             "mark": self._mark,
@@ -174,7 +175,12 @@ def lease(
 
 
 def holder(folder: str | os.PathLike[str]) -> str:
-    """Returns who holds a folder in a bucket, as it is written there; "" if nobody does."""
+    """Returns who holds a folder, local or in a bucket, as it is written there; "" if nobody does.
+
+    What it names may have ended long ago.
+    """
+    if not in_bucket(folder):
+        return lock.holder(folder)
     found = BucketObjects(folder).read(NAME)
     return "" if found is None else describe(found)
 

@@ -10,9 +10,6 @@ import pathlib
 import socket
 from collections.abc import Generator
 
-from jaxformer.files import in_bucket
-from jaxformer.io import lease
-
 _NAME = "lock"
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
 
@@ -46,13 +43,16 @@ def lock(folder: str | os.PathLike[str]) -> Generator[None]:
         os.close(file)
 
 
+def this_process() -> str:
+    """Returns how a holder is named."""
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
 def holder(folder: str | os.PathLike[str]) -> str:
     """Returns who holds `folder`, as it is written there; "" if nobody has, or it cannot be read.
 
     What it names may have ended long ago.
     """
-    if in_bucket(folder):
-        return lease.holder(folder)
     try:
         return (pathlib.Path(folder) / _NAME).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
@@ -80,7 +80,7 @@ def _hold(path: pathlib.Path) -> int | None:
             os.close(file)
             return None
         os.ftruncate(file, 0)
-        os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        os.write(file, f"{this_process()}\n".encode())
     except OSError as error:
         os.close(file)
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
