@@ -65,12 +65,11 @@ class Lease:
             generation = ABSENT
             if found is not None:
                 content, generation = found
-                if not self._is_left(content, generation, say):
-                    generation = ABSENT
+                self._wait(content, generation, say)
             try:
                 self._write(generation)
             except Changed:
-                # Another one was quicker, and is waited for in its turn.
+                # It was given back, or another one was quicker, who is waited for in his turn.
                 continue
             return
 
@@ -98,8 +97,8 @@ class Lease:
         with contextlib.suppress(OSError):
             self._objects.delete(NAME, self._generation)
 
-    def _is_left(self, content: bytes, generation: int, say: Callable[[str], None]) -> bool:
-        """Waits until the lease that was found must have ended; returns whether it is there."""
+    def _wait(self, content: bytes, generation: int, say: Callable[[str], None]) -> None:
+        """Waits until the lease that was found must have ended."""
         seconds = _seconds(content, self._seconds)
         who = describe((content, generation))
         say(f"{self._folder} is held by {who}: waiting up to {seconds:g} seconds for a sign of it.")
@@ -108,13 +107,12 @@ class Lease:
             self._sleep(seconds / _LOOKS)
             now = self._objects.read(NAME)
             if now is None:
-                return False
+                return
             if now[1] != generation:
                 raise ValueError(
                     f"{self._folder} is in use by {describe(now)}. Wait for its end, or give "
                     "another --workdir."
                 )
-        return True
 
     def _write(self, generation: int) -> None:
         before = self._clock()

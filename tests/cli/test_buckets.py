@@ -18,6 +18,7 @@ import pytest
 
 from tests.bucket_server import BucketServer, Stored
 from tests.cli.conftest import CADENCE, ROOT, run_command
+from tests.cli.test_hosts import assert_close, run_pair
 from tests.cli.test_mistakes import one_sentence
 from tests.cli.test_resume import lines_of, state_of
 
@@ -270,6 +271,25 @@ def test_a_process_that_was_away_for_long_ends_when_it_comes_back(tiny, tmp_path
         steps = [row["step"] for row in rows]
         assert steps == [step for step in range(1, steps[-1] + 1) if step % 4 == 0 or step % 6 == 0]
         assert "b/lock" not in server.objects
+
+
+@needs_clients
+@pytest.mark.slow
+def test_two_hosts_share_a_bucket(tiny, tmp_path):
+    steps = [*tiny, *CADENCE, "--config.train.num_steps=12", "--config.parallel.data=-1"]
+    unbroken = tmp_path / "unbroken"
+    assert run_command(*steps, f"--workdir={unbroken}").code == 0
+    with BucketServer() as server:
+        run = [*steps, "--workdir=gs://bucket/c"]
+        for result in run_pair(run, run, variables=[server.environment] * 2):
+            assert (result.code, own(result.err)) == (0, "")
+        copy = Machines(server, tmp_path).copy("c", tmp_path / "copy")
+        evaluate = ["evaluate", "--workdir=gs://bucket/c", "--split=valid"]
+        first, second = run_pair(evaluate, evaluate, variables=[server.environment] * 2)
+        assert (first.code, second.code, second.out) == (0, 0, "")
+    # Process 0 alone writes records.
+    assert len(json.loads((copy / "run.json").read_bytes())["starts"]) == 1
+    assert_close(copy, unbroken)
 
 
 @needs_clients
