@@ -1,29 +1,110 @@
-"""Files by name: written whole or not at all, and read as strict JSON or refused."""
+"""Files by name: written whole or not at all, and read as strict JSON or refused.
+
+A name is that of a local file, or of an object in a bucket of Google Cloud Storage
+(`gs://bucket/folder/name`), which has no folders, is always whole, and never grows.
+"""
 
 import contextlib
+import errno
+import functools
 import json
+import logging
 import math
 import os
+import re
 import shutil
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 _DEEPEST = 50
+_BUCKETS = "gs://"
+# Whose errors are those of a bucket: what is installed with the extra gcs.
+_CLIENTS = ("aiohttp", "gcsfs", "google.api_core", "google.auth", "google.cloud", "requests")
+
+
+def in_bucket(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is one in a bucket."""
+    return os.fspath(path).startswith(_BUCKETS)
+
+
+def as_path(name: str | os.PathLike[str]) -> Path:
+    """Returns a local path, or one in a bucket, which has most of the methods of a local one.
+
+    It has no `absolute` and no `resolve`, and needs the extra gcs as soon as it is asked anything.
+
+    Raises: ValueError for an address of another kind, or one that names no folder in a bucket.
+    """
+    text = os.fspath(name)
+    scheme = re.match(r"(?:([A-Za-z][\w.+-]+)://|gs:/)", text)
+    if scheme is None:
+        return Path(text)
+    if scheme[1] != "gs":
+        raise ValueError(f"{text} is no place for files. Give a local folder, or {_BUCKETS}...")
+    if not re.fullmatch(r"gs://[^/]+/+[^/].*", text, re.S):
+        raise ValueError(f"{text} names no folder in a bucket. Give {_BUCKETS}bucket/folder.")
+    _set_up_clients()
+    # Imported late: few need it.
+    from etils import epath
+
+    return cast(Path, epath.Path(text))
+
+
+@functools.cache
+def _set_up_clients() -> None:
+    # TensorFlow would be used where it is installed, which another extra brings.
+    os.environ.setdefault("EPATH_USE_TF", "false")
+    # Before each file gcsfs would ask what kind of bucket it is, for some that can do more.
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    import fsspec.config
+
+    # What others write, TensorStore in this process among them, is seen at once.
+    fsspec.config.conf.setdefault("gs", {}).setdefault("use_listings_cache", False)
+    for name in ("gcsfs", "google"):
+        # What fails is raised, and said once.
+        logging.getLogger(name).addHandler(logging.NullHandler())
+
+
+@contextlib.contextmanager
+def object_errors(path: str | os.PathLike[str]) -> Generator[None]:
+    """Turns what the client of a bucket raises into an OSError that names `path`."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        if not is_of_bucket(error):
+            raise
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise OSError(errno.EIO, told, os.fspath(path)) from error
+
+
+def is_of_bucket(error: BaseException) -> bool:
+    """Whether an error comes from the client of a bucket; not all of those are OSErrors."""
+    return any(
+        f"{kind.__module__}.".startswith(f"{client}.")
+        for kind in type(error).__mro__
+        for client in _CLIENTS
+    )
 
 
 def replace_file(path: str | os.PathLike[str], content: str | bytes) -> None:
     r"""Writes a file under a temporary name, waits for the disk, and gives it its name.
 
-    Until then an older file of that name stays as it is. The folder is made when missing.
+    Until then an older file of that name stays as it is. The folder is made when missing. An object
+    in a bucket is replaced in one step by nature.
 
     Args:
       content: text is written as UTF-8, with "\n" at the ends of lines.
 
     Raises: OSError, naming `path`, if it cannot be written; nothing is left behind then.
     """
-    path = Path(path)
+    path = as_path(path)
     data = content.encode() if isinstance(content, str) else content
+    if in_bucket(path):
+        with object_errors(path):
+            path.write_bytes(data)
+        return
     # Of this process alone: two may write the same file.
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -81,7 +162,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     Raises: ValueError if it is anything else, has a number that is not finite, or is nested deeper
       than functions that call themselves can follow; OSError if it cannot be read.
     """
-    text = Path(path).read_bytes()
+    text = as_path(path).read_bytes()
     try:
         value = json.loads(text, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:

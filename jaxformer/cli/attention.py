@@ -8,6 +8,8 @@ from typing import Any
 from jaxformer.cli.mistakes import Mistake, file_mistakes, mistakes
 from jaxformer.cli.options import whole_number
 from jaxformer.cli.trained import make_options, read
+from jaxformer.cli.workdir import local_output
+from jaxformer.files import as_path
 
 _EPILOG = """\
 The folder gets attention.html, a page of one file in which layer, heads and words are chosen, and
@@ -82,7 +84,7 @@ def _layers(config: dict, wanted: int | None) -> dict[str, int]:
 
 def _draw(config: dict, chosen: argparse.Namespace, source: str, target: str | None) -> None:
     layers = _layers(config, chosen.layer)
-    folder = Path(chosen.output or Path(chosen.workdir) / "attention")
+    folder = local_output(chosen.output, as_path(chosen.workdir) / "attention")
     with mistakes():
         # Before what takes long.
         folder.mkdir(parents=True, exist_ok=True)

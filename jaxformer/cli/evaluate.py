@@ -9,6 +9,7 @@ from pathlib import Path
 from jaxformer.cli.hosts import add_host_options, joined
 from jaxformer.cli.mistakes import file_mistakes, mistakes
 from jaxformer.cli.trained import make_options, read
+from jaxformer.files import as_path
 
 _EPILOG = """\
 The translations are kept in WORKDIR/translations/SPLIT.txt, the scores in
@@ -31,7 +32,7 @@ def run(argv: Sequence[str]) -> int:
     add_host_options(options)
     chosen, config = read(options, argv)
     with joined(chosen):
-        _evaluate(config, Path(chosen.workdir), chosen.split, chosen.protocol)
+        _evaluate(config, as_path(chosen.workdir), chosen.split, chosen.protocol)
     return 0
 
 

@@ -1,13 +1,13 @@
 """`jaxformer export`: a trained model as files that other programs read."""
 
 import argparse
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from jaxformer.cli.mistakes import Mistake, mistakes
 from jaxformer.cli.trained import make_options, read
+from jaxformer.cli.workdir import local_output
+from jaxformer.files import as_path, new_folder
 
 FORMATS = ("safetensors", "ctranslate2")
 _EPILOG = """\
@@ -36,16 +36,15 @@ def run(argv: Sequence[str]) -> int:
 def _export(config: dict[str, Any], chosen: argparse.Namespace) -> None:
     # Imported late, so that a mistake in the arguments is answered at once.
     from jaxformer.cli.translator import open_trained
-    from jaxformer.files import new_folder
     from jaxformer.io import export_ctranslate2, export_safetensors
 
-    workdir = Path(chosen.workdir)
-    output = Path(chosen.output or workdir / "export" / chosen.format)
+    workdir = as_path(chosen.workdir)
+    output = local_output(chosen.output, workdir / "export" / chosen.format)
     with mistakes(), new_folder(output) as folder:
         trained = open_trained(config, workdir)
         trained.tokenizer.save(folder)
         if chosen.format == "safetensors":
-            shutil.copy(workdir / "config.json", folder)
+            (folder / "config.json").write_bytes((workdir / "config.json").read_bytes())
             export_safetensors.save(
                 trained.params,
                 folder / "model.safetensors",

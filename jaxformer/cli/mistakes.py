@@ -12,6 +12,8 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from types import TracebackType
 
+from jaxformer.files import is_of_bucket
+
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -49,27 +51,31 @@ class Stopped(Ending):
 def mistakes() -> Generator[None]:
     """Turns what a user can mend into a Mistake: for phases that read settings and files.
 
-    These are ValueErrors raised by this package's own code, and the errors of the file system.
+    These are ValueErrors raised by this package's own code, and the errors of the file system or of
+    a bucket.
     """
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except (ValueError, OSError) as error:
-        if isinstance(error, OSError) or _raised_here(error.__traceback__):
-            raise Mistake(describe(error)) from error
-        raise
+    with file_mistakes():
+        try:
+            yield
+        except ValueError as error:
+            if _raised_here(error.__traceback__):
+                raise Mistake(describe(error)) from error
+            raise
 
 
 @contextlib.contextmanager
 def file_mistakes() -> Generator[None]:
-    """Turns only errors of the file system into a Mistake: for phases that compute."""
+    """Turns only errors of the file system, or of a bucket, into a Mistake: for computing."""
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
         raise Mistake(describe(error)) from error
+    except Exception as error:
+        if is_of_bucket(error):
+            raise Mistake(describe(error)) from error
+        raise
 
 
 def answered(program: str, work: Callable[[], None]) -> int:

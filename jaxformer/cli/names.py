@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxformer.cli import settings
+from jaxformer.files import in_bucket
 
 
 def refuse_code_within(folder: str | Path, config: Mapping[str, Any]) -> None:
@@ -19,8 +20,11 @@ def refuse_code_within(folder: str | Path, config: Mapping[str, Any]) -> None:
     Args:
       config: settings that `settings.check` has passed.
 
-    Raises: ValueError if one of them names a module that would be imported from `folder`.
+    Raises: ValueError if one of them names a module that would be imported from `folder`. From a
+      bucket nothing can be.
     """
+    if in_bucket(folder):
+        return
     keys = [key for key, kind in settings.KINDS.items() if kind is settings.DOTTED]
     for key in (*keys, "data.corpus"):
         group, name = key.split(".")

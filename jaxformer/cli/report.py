@@ -9,6 +9,7 @@ from jaxformer.cli import settings
 from jaxformer.cli.mistakes import Mistake, file_mistakes, mistakes
 from jaxformer.cli.names import refuse_code_within
 from jaxformer.cli.options import Options
+from jaxformer.cli.workdir import open_workdir
 
 _EPILOG = """\
 Writes report.md, report.tex, report.csv, report.json and pictures (PNG and SVG) to SWEEP, and
@@ -25,8 +26,8 @@ def run(argv: Sequence[str]) -> int:
     chosen = options.read(argv)
     if not chosen.sweep:
         raise Mistake("Name the folder of a sweep: jaxformer report runs/table3.")
-    folder = Path(chosen.sweep)
-    output = Path(chosen.output) if chosen.output else folder
+    folder = open_workdir(chosen.sweep)
+    output = open_workdir(chosen.output) if chosen.output else folder
     with mistakes():
         if not (folder / "manifest.json").is_file():
             raise Mistake(

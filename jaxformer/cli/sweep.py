@@ -24,6 +24,8 @@ from jaxformer.cli.launch import (
 from jaxformer.cli.mistakes import Mistake, file_mistakes, mistakes
 from jaxformer.cli.options import Options, whole_number
 from jaxformer.cli.rows import check_models, read_axis, rows_of_files, rows_of_product
+from jaxformer.cli.workdir import open_workdir
+from jaxformer.files import in_bucket
 from jaxformer.run.progress import Progress, duration
 from jaxformer.study.grouping import group
 from jaxformer.study.launch import member_jobs
@@ -131,9 +133,10 @@ def run(argv: Sequence[str]) -> int:
         seeds = swept_seeds or seeds
     if elsewhere:
         return _launch(chosen, rows, scale, seeds)
+    folder = open_workdir(chosen.workdir)
     with mistakes():
         members = expand(rows, seeds, chosen.workdir)
-        manifest = _extend(Path(chosen.workdir), Manifest(scale, members))
+        manifest = _extend(folder, Manifest(scale, members))
         members = _choose(members, chosen.only)
         check_models(rows)
         write_manifest(chosen.workdir, manifest)
@@ -142,11 +145,16 @@ def run(argv: Sequence[str]) -> int:
         for member in left:
             print(f"{shlex.join(member.argv)} && {shlex.join(member.evaluate)}")
         return 0
+    if in_bucket(folder):
+        raise Mistake(
+            f"{folder} lies in a bucket, where the logs of members that run here cannot grow. Give "
+            "a local --workdir, or run the commands that --print shows."
+        )
     lost = {}
     if chosen.population:
-        lost = _train_together(left, Path(chosen.workdir), chosen.population)
+        lost = _train_together(left, folder, chosen.population)
         left = [member for member in left if member.id not in lost]
-    code = _run(members, left, Path(chosen.workdir), chosen.jobs, num_lost=len(lost))
+    code = _run(members, left, folder, chosen.jobs, num_lost=len(lost))
     for name, why in lost.items():
         print(f"{name} failed: {why}", file=sys.stderr)
     return 1 if lost else code

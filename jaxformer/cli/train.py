@@ -1,7 +1,6 @@
 """`jaxformer train`: from a config to a trained model in a workdir."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from jaxformer.cli import config as config_lib
@@ -16,7 +15,7 @@ from jaxformer.cli.launch import (
 )
 from jaxformer.cli.mistakes import Mistake, mistakes
 from jaxformer.cli.options import Options
-from jaxformer.cli.workdir import held
+from jaxformer.cli.workdir import held, open_workdir
 from jaxformer.study.launch import Job, job_name
 
 _EPILOG = """\
@@ -34,7 +33,7 @@ def run(argv: Sequence[str]) -> int:
     options.add_argument(
         "--config", metavar="FILE[:ARG]", help="Python file with the settings (see configs/)"
     )
-    options.add_argument("--workdir", help="folder of the run: records, checkpoints, vocabulary")
+    options.add_argument("--workdir", help="folder of the run, local or gs://")
     options.add_argument(
         "--config.GROUP.NAME", metavar="VALUE", help="override of a setting, as often as needed"
     )
@@ -70,8 +69,8 @@ def run(argv: Sequence[str]) -> int:
         command = ["jaxformer", "train", *without_launch_options(argv)]
         title = chosen.workdir.rstrip("/").rpartition("/")[2]
         return launch(chosen, [Job(job_name(title, chosen.workdir), [command])])
-    workdir = Path(chosen.workdir)
-    with joined(chosen) as is_first, held(workdir, is_first):
+    workdir = open_workdir(chosen.workdir)
+    with joined(chosen) as is_first, held(workdir, is_first, chosen.lost_timeout):
         # Imported late, so that a mistake in the settings is answered at once.
         from jaxformer.cli import start
 

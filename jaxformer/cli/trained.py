@@ -12,6 +12,7 @@ from jaxformer.cli import settings
 from jaxformer.cli.mistakes import Mistake, mistakes
 from jaxformer.cli.names import refuse_code_within
 from jaxformer.cli.options import Options, whole_number
+from jaxformer.cli.workdir import open_workdir
 
 # What a trained model does not depend on.
 MAY_OVERRIDE = ("decode.*", "data.data_dir", "data.manual_dir", "data.valid_*", "data.test_*")
@@ -45,6 +46,7 @@ def read(options: Options, argv: Sequence[str]) -> tuple[argparse.Namespace, dic
         value = getattr(chosen, name, None)
         if value is not None:
             assignments.append((f"decode.{name}", str(value)))
+    open_workdir(chosen.workdir)
     return chosen, read_settings(chosen.workdir, assignments)
 
 

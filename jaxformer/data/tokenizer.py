@@ -4,12 +4,11 @@ import abc
 import hashlib
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 import numpy as np
 
-from jaxformer.files import replace_file
+from jaxformer.files import as_path, replace_file
 
 Side = Literal["source", "target"]
 
@@ -33,13 +32,13 @@ class Tokenizer(abc.ABC):
         Raises: OSError if it cannot be read, ValueError if it is not a vocabulary of this kind.
         """
         try:
-            return cls(Path(path).read_bytes())
+            return cls(as_path(path).read_bytes())
         except ValueError as error:
             raise ValueError(f"{os.fspath(path)}: {error}") from error
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes folder/FILE_NAME whole or not at all, making the folder if need be."""
-        replace_file(Path(folder) / self.FILE_NAME, self._model)
+        replace_file(as_path(folder) / self.FILE_NAME, self._model)
 
     @property
     def content(self) -> bytes:

@@ -3,7 +3,8 @@
 On disk: `directory/<step>/` with two items, `state` (every array of the training state) and `meta`
 (JSON), and SHA256SUMS, the sums of all files, which are compared before anything is read. A step's
 folder carries a temporary name until all of that is complete and is then renamed, so a kill at any
-moment leaves either the whole step or a leftover that nothing reads.
+moment leaves either the whole step or a leftover that nothing reads. In a bucket, where nothing can
+be renamed, a step is complete when it has its SHA256SUMS, which are written last.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Self
 
 import jax
 
+from jaxformer.files import as_path, in_bucket
 from jaxformer.io.digest import find_fault
 from jaxformer.io.hosts import channel
 from jaxformer.io.quiet import hush_orbax
@@ -57,17 +59,19 @@ class Checkpoints:
     ) -> None:
         if keep < 1:
             raise ValueError(f"keep={keep} would remove every checkpoint. Keep at least 1.")
-        self.directory = os.path.abspath(directory)
-        if read_only and not os.path.isdir(self.directory):
+        is_remote = in_bucket(directory)
+        self.directory = os.fspath(directory) if is_remote else os.path.abspath(directory)
+        if read_only and not as_path(self.directory).is_dir():
             raise ValueError(f"No checkpoints at {directory}: train first, or correct the path.")
         self._read_only = read_only
         self._in_flight: int | None = None
+        self._has_failed = False
         self._sound: set[int] = set()
         # Orbax takes a second or two to import; the commands that fail early or only print their
         # usage should not wait for it.
         import orbax.checkpoint as ocp
 
-        from jaxformer.io.commit import SummedFolder
+        from jaxformer.io.commit import SummedFolder, SummedObjects
 
         hush_orbax()
         # Jax on CPUs gives up when one process is half a minute behind another.
@@ -82,7 +86,7 @@ class Checkpoints:
             },
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=self._retention,
-                temporary_path_class=SummedFolder,
+                temporary_path_class=SummedObjects if is_remote else SummedFolder,
                 create=not read_only,
                 cleanup_tmp_directories=not read_only,
                 read_only=read_only,
@@ -165,10 +169,10 @@ class Checkpoints:
         path = new = os.path.join(self.directory, f"{step}.damaged")
         if channel().process_id == 0:
             number = 1
-            while os.path.exists(new):
+            while as_path(new).exists():
                 number += 1
                 new = f"{path}-{number}"
-            os.rename(os.path.join(self.directory, str(step)), new)
+            as_path(os.path.join(self.directory, str(step))).rename(new)
         new = channel().from_first(new)
         self._manager.reload()
         return new
@@ -240,6 +244,15 @@ class Checkpoints:
         try:
             self.wait()
         finally:
+            self._close_manager()
+
+    def _close_manager(self) -> None:
+        try:
+            self._manager.close()
+        except Exception:
+            # In a bucket Orbax raises once more, and then no more, what `wait` has raised.
+            if not self._has_failed:
+                raise
             self._manager.close()
 
     def __enter__(self) -> Self:
@@ -307,7 +320,7 @@ class Checkpoints:
             raise self._unreadable(step, fault)
 
     def _unwritten(self, error: Exception) -> OSError:
-        step, self._in_flight = self._in_flight, None
+        step, self._in_flight, self._has_failed = self._in_flight, None, True
         # Orbax has already forgotten the steps that the failed one was to replace.
         self._manager.reload()
         kept = ", ".join(map(str, sorted(self._manager.all_steps()))) or "none"

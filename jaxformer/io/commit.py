@@ -3,9 +3,10 @@
 import asyncio
 
 import orbax.checkpoint as ocp
+from etils import epath
 
 from jaxformer.files import sync_folder
-from jaxformer.io.digest import write_sums
+from jaxformer.io.digest import SUMS, write_sums
 
 
 class SummedFolder(ocp.path.atomicity.AtomicRenameTemporaryPath):
@@ -32,3 +33,37 @@ class SummedFolder(ocp.path.atomicity.AtomicRenameTemporaryPath):
         await asyncio.to_thread(write_sums, summed)
         summed.rename(final)
         await asyncio.to_thread(sync_folder, final.parent)
+
+
+class SummedObjects(ocp.path.atomicity.CommitFileTemporaryPath):
+    """A checkpoint in a bucket, written under its own name and complete with its sums.
+
+    Orbax takes its own mark, `commit_success.txt`, for the last object; here the sums come after
+    it, and hold it too.
+    """
+
+    async def finalize(self) -> None:
+        """Writes the sums of a step when all else is there."""
+        await super().finalize()
+        if _is_step(self._final_path):
+            await asyncio.to_thread(write_sums, self._final_path)
+
+    @classmethod
+    async def validate(cls, temporary_path: epath.Path) -> None:
+        """Tells Orbax which steps are leftovers: what is not complete, and was not set aside."""
+        if not _is_step(temporary_path) or await _is_complete(temporary_path):
+            raise ocp.path.atomicity_types.ValidationError(f"{temporary_path} is no leftover.")
+
+    @classmethod
+    async def validate_final(cls, final_path: epath.Path) -> None:
+        """Tells Orbax which steps are complete."""
+        if not await _is_complete(final_path):
+            raise ocp.path.atomicity_types.ValidationError(f"{final_path} has no {SUMS}.")
+
+
+def _is_step(path: epath.Path) -> bool:
+    return path.name.isdecimal()
+
+
+async def _is_complete(path: epath.Path) -> bool:
+    return await asyncio.to_thread((path / SUMS).exists)

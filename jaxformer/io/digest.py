@@ -6,8 +6,9 @@ import hashlib
 import os
 import pathlib
 import re
+from collections.abc import Iterator
 
-from jaxformer.files import replace_file, sync_folder
+from jaxformer.files import as_path, in_bucket, object_errors, replace_file, sync_folder
 
 SUMS = "SHA256SUMS"
 
@@ -17,15 +18,21 @@ _LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)\n")
 def write_sums(folder: str | os.PathLike[str]) -> None:
     """Writes the sums of all files below `folder` to its SHA256SUMS.
 
-    When it returns, the files, their names and the sums have reached the disk.
+    When it returns, the files, their names and the sums have reached the disk. Those in a bucket
+    are summed as they have arrived there.
     """
-    folder = pathlib.Path(folder)
+    folder = as_path(folder)
     lines = []
+    if in_bucket(folder):
+        with object_errors(folder):
+            lines = [(_name(path, folder), _sum(path)) for path in _objects(folder)]
+        replace_file(folder / SUMS, _format(lines))
+        return
     for parent, _, files in os.walk(folder):
         for file in files:
             path = pathlib.Path(parent, file)
             if path != folder / SUMS:
-                lines.append((path.relative_to(folder).as_posix(), _sum(path, is_new=True)))
+                lines.append((_name(path, folder), _sum(path, is_new=True)))
         sync_folder(parent)
     replace_file(folder / SUMS, _format(lines))
 
@@ -34,12 +41,14 @@ def find_fault(folder: str | os.PathLike[str]) -> str | None:
     """Returns what is wrong with the files that `write_sums` has summed, None if nothing is.
 
     Files that have been added since are no fault.
+
+    Raises: OSError if a bucket cannot be reached, which says nothing about what it holds.
     """
-    folder = pathlib.Path(folder)
+    folder = as_path(folder)
     try:
         text = (folder / SUMS).read_bytes().decode("utf-8", "replace")
     except OSError as error:
-        return _describe(SUMS, error)
+        return _describe(SUMS, error, folder)
     lines = [(name, digest) for digest, name in _LINE.findall(text)]
     # What is not exactly as it was written may have lost a line.
     if not lines or text != _format(lines):
@@ -51,7 +60,7 @@ def find_fault(folder: str | os.PathLike[str]) -> str | None:
         try:
             found = _sum(folder / name)
         except (OSError, ValueError) as error:
-            return _describe(name, error)
+            return _describe(name, error, folder)
         if found != digest:
             return f"{name} is not as it was saved"
     return None
@@ -61,14 +70,29 @@ def _format(lines: list[tuple[str, str]]) -> str:
     return "".join(f"{digest}  {name}\n" for name, digest in sorted(set(lines)))
 
 
+def _name(path: pathlib.Path, folder: pathlib.Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+def _objects(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields what lies below a folder in a bucket, the sums left out."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _objects(path)
+        elif path.name != SUMS:
+            yield path
+
+
 def _sum(path: pathlib.Path, *, is_new: bool = False) -> str:
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         if is_new:
             os.fsync(file.fileno())
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _describe(name: str, error: Exception) -> str:
+def _describe(name: str, error: Exception, folder: pathlib.Path) -> str:
     if isinstance(error, FileNotFoundError):
         return f"{name} is missing"
+    if in_bucket(folder):
+        raise error
     return f"{name} cannot be read: {getattr(error, 'strerror', None) or error}"

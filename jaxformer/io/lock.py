@@ -43,6 +43,11 @@ def lock(folder: str | os.PathLike[str]) -> Generator[None]:
         os.close(file)
 
 
+def this_process() -> str:
+    """Returns how a holder is named."""
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
 def holder(folder: str | os.PathLike[str]) -> str:
     """Returns who holds `folder`, as it is written there; "" if nobody has, or it cannot be read.
 
@@ -75,7 +80,7 @@ def _hold(path: pathlib.Path) -> int | None:
             os.close(file)
             return None
         os.ftruncate(file, 0)
-        os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        os.write(file, f"{this_process()}\n".encode())
     except OSError as error:
         os.close(file)
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error

@@ -7,12 +7,15 @@ reach into a caller's notebook. It is imported on demand: a training without pic
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import os
 from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from jaxformer.files import in_bucket, replace_file
 
 if TYPE_CHECKING:
     import jax
@@ -215,10 +218,14 @@ def drawable(text: str) -> str:
 
 
 def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    content = io.BytesIO()
+    target = content if in_bucket(path) else path
     if os.fspath(path).endswith(".svg"):
-        figure.savefig(path, format="svg", facecolor="white", metadata={"Date": None})
+        figure.savefig(target, format="svg", facecolor="white", metadata={"Date": None})
     else:
-        figure.savefig(path, format="png", dpi=_DPI, facecolor="white")
+        figure.savefig(target, format="png", dpi=_DPI, facecolor="white")
+    if in_bucket(path):
+        replace_file(path, content.getvalue())
 
 
 def _series(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:

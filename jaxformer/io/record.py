@@ -1,7 +1,7 @@
 """The records in a workdir: config.json, run.json and metrics.jsonl.
 
 All are strict JSON and whole at any moment: the first two are replaced in one step, the third grows
-by whole lines.
+by whole lines. In a bucket the third is a folder of segments (see lines.py).
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from typing import Any, Self, TypeGuard
 import jax
 import numpy as np
 
-from jaxformer.files import read_json, replace_file
+from jaxformer.files import as_path, in_bucket, read_json, replace_file
 from jaxformer.io import environment
+from jaxformer.io.bucket import BucketObjects
+from jaxformer.io.lines import FileLines, Lines, SegmentLines, parts
 
 _ABSENT = object()
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -74,7 +76,7 @@ def check_config(
     Returns: the settings of that run as the file has them, None if there is no config.json.
     Raises: ValueError if any other key differs, and as `read_config` and `to_json`.
     """
-    workdir = pathlib.Path(workdir)
+    workdir = as_path(workdir)
     if not (workdir / "config.json").exists():
         return None
     before = read_config(workdir)
@@ -110,7 +112,7 @@ def write_config(
     config = to_json(config)
     if check_config(workdir, config, may_change, complete) == config:
         return
-    workdir = pathlib.Path(workdir)
+    workdir = as_path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     text = json.dumps(config, indent=2, sort_keys=True, allow_nan=False) + "\n"
     replace_file(workdir / "config.json", text)
@@ -121,7 +123,7 @@ def read_config(workdir: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises: ValueError if it holds no config.json, or one that is not a JSON object.
     """
-    path = pathlib.Path(workdir) / "config.json"
+    path = as_path(workdir) / "config.json"
     if not path.is_file():
         raise ValueError(
             f"{workdir} is not the workdir of a run: it holds no config.json. "
@@ -153,7 +155,7 @@ def write_run(
 
     Raises: ValueError if there is a run.json that is not one.
     """
-    workdir = pathlib.Path(workdir)
+    workdir = as_path(workdir)
     path = workdir / "run.json"
     run: dict[str, Any] = read_object(path) if path.exists() else {"starts": []}
     if not isinstance(run.get("starts"), list):
@@ -184,20 +186,23 @@ class Metrics:
     Opening it cuts the file back to the state that the run goes on from: lines of steps after
     `resume_step` (0 for a new run) are dropped, and so is a last line that a kill has torn.
 
+    In a bucket a line is there ten seconds later, or when `sync` returns.
+
     Raises: ValueError if a line other than the last is not a row: that is damage, not a kill.
     """
 
     def __init__(self, path: str | os.PathLike[str], resume_step: int) -> None:
-        path = pathlib.Path(path)
-        self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            before = path.read_bytes()
-            kept = [line for line, row in _rows(path, before) if row["step"] <= resume_step]
-            after = b"".join(line + b"\n" for line in kept)
-            if after != before:
-                replace_file(path, after)
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        path = as_path(path)
+
+        def keep(part: pathlib.Path, before: bytes) -> bytes:
+            kept = [line for line, row in _rows(part, before) if row["step"] <= resume_step]
+            return b"".join(line + b"\n" for line in kept)
+
+        self._lines: Lines = (
+            SegmentLines(path, keep, BucketObjects(path))
+            if in_bucket(path)
+            else FileLines(path, keep)
+        )
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Appends `row`, converted by `to_json`. Waits for the values that are still computed.
@@ -210,23 +215,15 @@ class Metrics:
             raise ValueError(
                 f"A row of metrics needs an integer `step`, got {converted.get('step')!r}. Add it."
             )
-        rest = json.dumps(converted, allow_nan=False).encode() + b"\n"
-        end = os.fstat(self._file).st_size
-        try:
-            while rest:
-                rest = rest[os.write(self._file, rest) :]
-        except OSError as error:
-            # Half a line would spoil the next one, once there is room again.
-            os.ftruncate(self._file, end)
-            raise OSError(error.errno, error.strerror, os.fspath(self._path)) from error
+        self._lines.append(json.dumps(converted, allow_nan=False).encode() + b"\n")
 
     def sync(self) -> None:
         """Waits until all lines have reached the disk. Raises: OSError if they cannot."""
-        os.fsync(self._file)
+        self._lines.sync()
 
     def close(self) -> None:
         """Closes the file."""
-        os.close(self._file)
+        self._lines.close()
 
     def __enter__(self) -> Self:
         return self
@@ -247,13 +244,13 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
     Raises: ValueError if another line is not a row.
     """
-    path = pathlib.Path(path)
     return [
         {
             key: _NOT_FINITE.get(value, value) if isinstance(value, str) else value
             for key, value in row.items()
         }
-        for _, row in _rows(path, path.read_bytes())
+        for part, text in parts(as_path(path))
+        for _, row in _rows(part, text)
     ]
 
 

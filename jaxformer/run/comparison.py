@@ -8,7 +8,7 @@ from typing import Any
 from jaxformer.data.tokenizer import Tokenizer
 from jaxformer.io import environment
 from jaxformer.io.hosts import Channel
-from jaxformer.io.lock import holder
+from jaxformer.io.lease import holder
 from jaxformer.io.record import flatten, to_json
 from jaxformer.run.preparation import TrainingData, fingerprint
 from jaxformer.run.restoring import checkpoints_path

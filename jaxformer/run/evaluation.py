@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from jaxformer.files import replace_file
+from jaxformer.files import as_path, replace_file
 from jaxformer.io.record import to_json
 from jaxformer.io.score import Score
 from jaxformer.loss import LossSums
@@ -90,8 +90,8 @@ def write_evaluation(
 
     Returns: the two paths.
     """
-    text_path = Path(workdir) / "translations" / f"{split}.txt"
-    record_path = Path(workdir) / "evaluation" / f"{split}.json"
+    text_path = as_path(workdir) / "translations" / f"{split}.txt"
+    record_path = as_path(workdir) / "evaluation" / f"{split}.json"
     record = {
         "split": split,
         **dataclasses.asdict(score),

@@ -16,6 +16,7 @@ from jaxformer.data.moses_bpe import MosesBpe, train_moses_bpe
 from jaxformer.data.pipeline import check_evaluable
 from jaxformer.data.sentence_piece import SentencePiece, train_sentence_piece
 from jaxformer.data.tokenizer import Tokenizer
+from jaxformer.files import as_path
 
 MOSES_BPE = "moses_bpe"
 BRACKETS = "brackets"
@@ -27,7 +28,7 @@ _KINDS: dict[str, type[Tokenizer]] = {
 
 def tokenizer_folder(workdir: str | os.PathLike[str]) -> Path:
     """Where a run keeps its vocabulary."""
-    return Path(workdir) / "tokenizer"
+    return as_path(workdir) / "tokenizer"
 
 
 def learn_tokenizer(

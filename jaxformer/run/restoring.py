@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxformer.data.tokenizer import Tokenizer
+from jaxformer.files import as_path
 from jaxformer.io.checkpoint import Checkpoints
 from jaxformer.model import Transformer
 from jaxformer.model.layout import ALONE
@@ -33,7 +34,7 @@ class Trained:
 
 def checkpoints_path(workdir: str | os.PathLike[str]) -> Path:
     """Where a run keeps its checkpoints."""
-    return Path(workdir) / "checkpoints"
+    return as_path(workdir) / "checkpoints"
 
 
 def restore(

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxformer.files import read_json, replace_file
+from jaxformer.files import as_path, read_json, replace_file
 
 VERSION = 1
 BASE = "base"
@@ -147,7 +147,7 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest | None:
 
     Raises: ValueError if it is not a manifest, or one of another version.
     """
-    path = Path(folder) / "manifest.json"
+    path = as_path(folder) / "manifest.json"
     if not path.exists():
         return None
     try:
@@ -178,7 +178,7 @@ def write_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> Path:
         "split": manifest.split,
         "members": [dataclasses.asdict(member) for member in manifest.members],
     }
-    path = Path(folder) / "manifest.json"
+    path = as_path(folder) / "manifest.json"
     replace_file(path, json.dumps(tree, indent=2, allow_nan=False) + "\n")
     return path
 

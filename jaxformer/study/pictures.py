@@ -10,9 +10,9 @@ import math
 import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jaxformer.files import as_path
 from jaxformer.io.plot import drawable, picture, readable_ticks
 from jaxformer.study.factors import (
     PAPERS,
@@ -69,7 +69,7 @@ def draw(sweep: Sweep, rows: Sequence[Row], folder: str | os.PathLike[str]) -> d
 
     def start(name: str, about: str, size: tuple[float, float] = _SIZE):
         drawn[name] = about
-        return picture(*size, *(Path(folder) / f"{name}.{kind}" for kind in ("png", "svg")))
+        return picture(*size, *(as_path(folder) / f"{name}.{kind}" for kind in ("png", "svg")))
 
     has_figures = any(row.members[0].paper for row in rows)
     for factor in (*PAPERS, *([] if has_figures else other_factors(rows))):

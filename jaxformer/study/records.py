@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxformer.files import as_path, in_bucket
 from jaxformer.io.record import flatten, read_config, read_metrics, read_object
 from jaxformer.study.manifest import VERSION
 
@@ -94,7 +95,8 @@ def read_sweep(folder: str | os.PathLike[str]) -> Sweep:
     Raises: ValueError if a file is damaged or contradicts the manifest, naming it; OSError if one
       cannot be read.
     """
-    path = Path(folder) / "manifest.json"
+    folder = as_path(folder)
+    path = folder / "manifest.json"
     manifest = read_object(path)
     version = _take(manifest, "version", int, str(path))
     if version != VERSION:
@@ -111,7 +113,7 @@ def read_sweep(folder: str | os.PathLike[str]) -> Sweep:
         where = f"{path}, member {number}"
         if not isinstance(entry, dict):
             raise ValueError(f"{where} is no object. Make it again with `jaxformer sweep`.")
-        member = _read_member(Path(folder), split, entry, where)
+        member = _read_member(folder, split, entry, where)
         place = (member.group, member.row, member.seed)
         if place in seen:
             raise ValueError(
@@ -121,7 +123,7 @@ def read_sweep(folder: str | os.PathLike[str]) -> Sweep:
         seen.add(place)
         members.append(member)
     return Sweep(
-        name=Path(folder).resolve().name,
+        name=(folder if in_bucket(folder) else folder.resolve()).name,
         scale=_take(manifest, "scale", str, str(path)),
         split=split,
         members=tuple(members),

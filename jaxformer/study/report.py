@@ -3,10 +3,9 @@
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from jaxformer.files import replace_file
+from jaxformer.files import as_path, replace_file
 from jaxformer.study.table import comma_separated, latex, markdown
 
 
@@ -30,5 +29,5 @@ def write_report(
         "report.json": json.dumps(report, indent=2, allow_nan=False) + "\n",
     }
     for name, text in texts.items():
-        replace_file(Path(folder) / name, text)
+        replace_file(as_path(folder) / name, text)
     return texts["report.md"]

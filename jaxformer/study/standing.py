@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from jaxformer.files import read_json
+from jaxformer.files import as_path, read_json
 from jaxformer.study.manifest import SPLIT, Member
 
 # Enough for several lines of metrics.
@@ -19,7 +19,7 @@ def read_scores(folder: str | os.PathLike[str], member: Member) -> dict[str, Any
 
     It is finished when its last checkpoint has been scored.
     """
-    path = Path(folder) / member.workdir / "evaluation" / f"{SPLIT}.json"
+    path = as_path(folder) / member.workdir / "evaluation" / f"{SPLIT}.json"
     try:
         scores = read_json(path)
         is_last = scores["checkpoints"][0] == member.num_steps

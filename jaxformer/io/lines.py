@@ -1,0 +1,153 @@
+"""Lines that are added one by one: to a file, or to a bucket, where nothing can be added to.
+
+There `metrics.jsonl` is a folder of segments, objects `00000000.jsonl` and on: what was written
+between two moments of waiting for the disk. Their lines, in the order of their names, are those
+that the file would have.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from jaxformer.files import replace_file
+from jaxformer.io.bucket import ABSENT, Objects
+
+Keep = Callable[[pathlib.Path, bytes], bytes]
+"""The path and the content of a part -> what of it is gone on with."""
+
+_SECONDS_BETWEEN_UPLOADS = 10.0
+
+
+class Lines(Protocol):
+    """What lines are added to."""
+
+    def append(self, line: bytes) -> None:
+        """Adds a line, which ends in its end of line.
+
+        Raises: OSError if it cannot be written, and then nothing of it stays.
+        """
+
+    def sync(self) -> None:
+        """Waits until all lines are where a power cut leaves them. Raises: OSError if not."""
+
+    def close(self) -> None:
+        """Ends the writing. Raises: OSError if a line cannot be written any more."""
+
+
+class FileLines:
+    """A file, in which a line stands as soon as `append` returns."""
+
+    def __init__(self, path: pathlib.Path, keep: Keep) -> None:
+        """Opens the file, making it when missing, and cuts it to what is kept of it."""
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            before = path.read_bytes()
+            after = keep(path, before)
+            if after != before:
+                replace_file(path, after)
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+
+    def append(self, line: bytes) -> None:
+        """Writes the line."""
+        rest = line
+        end = os.fstat(self._file).st_size
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+        except OSError as error:
+            # Half a line would spoil the next one, once there is room again.
+            os.ftruncate(self._file, end)
+            raise OSError(error.errno, error.strerror, os.fspath(self._path)) from error
+
+    def sync(self) -> None:
+        """Waits for the disk."""
+        os.fsync(self._file)
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.close(self._file)
+
+
+class SegmentLines:
+    """Segments in a bucket. A kill loses the lines of the last seconds that `sync` was not called.
+
+    The segment in hand is written whole, again and again, at most every ten seconds and whenever
+    `sync` is called, which ends it. If another process has written it, that one goes on with the
+    run, and this one is to end.
+    """
+
+    def __init__(
+        self,
+        path: pathlib.Path,
+        keep: Keep,
+        objects: Objects,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Cuts the segments to what is kept of them; the last ones first, as a kill may come.
+
+        Args:
+          objects: those of the folder `path`.
+          clock: in seconds.
+        """
+        self._objects, self._clock = objects, clock
+        self._number = 0
+        for name in sorted(objects.names(), reverse=True):
+            found = objects.read(name)
+            if found is None:
+                continue
+            before, generation = found
+            after = keep(path / name, before)
+            if not after:
+                objects.delete(name, generation)
+                continue
+            if after != before:
+                objects.write(name, after, generation)
+            self._number = max(self._number, int(pathlib.PurePath(name).stem) + 1)
+        self._begin()
+
+    def append(self, line: bytes) -> None:
+        """Adds the line to the segment in hand, and writes that if it has not been for a while."""
+        self._segment += line
+        self._is_written = False
+        if self._clock() - self._written_at >= _SECONDS_BETWEEN_UPLOADS:
+            self._write()
+
+    def sync(self) -> None:
+        """Writes the segment in hand, and begins another."""
+        self._write()
+        if self._segment:
+            self._number += 1
+            self._begin()
+
+    def close(self) -> None:
+        """Writes the segment in hand."""
+        self._write()
+
+    def _begin(self) -> None:
+        self._segment, self._generation, self._is_written = b"", ABSENT, True
+        self._written_at = self._clock()
+
+    def _write(self) -> None:
+        if self._is_written:
+            return
+        # What cannot be written now is not tried again at the end, which the error brings about.
+        self._is_written, self._written_at = True, self._clock()
+        name = f"{self._number:08d}.jsonl"
+        self._generation = self._objects.write(name, self._segment, self._generation)
+
+
+def parts(path: pathlib.Path) -> Iterator[tuple[pathlib.Path, bytes]]:
+    """Yields path and content of a file, or of each segment in a folder of them.
+
+    Raises: OSError if there is none, or it cannot be read.
+    """
+    if not path.is_dir():
+        yield path, path.read_bytes()
+        return
+    for part in sorted(path.iterdir()):
+        yield part, part.read_bytes()

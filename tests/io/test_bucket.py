@@ -1,0 +1,107 @@
+"""Objects in a bucket, through Google's own client: conditions, answers that are lost, refusals."""
+
+import errno
+import importlib.util
+
+import pytest
+
+from jaxformer.files import as_path, replace_file
+from jaxformer.io.bucket import ABSENT, BucketObjects, Changed
+from jaxformer.io.record import Metrics, read_config, read_metrics, write_config
+from tests.bucket_server import BucketServer
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("gcsfs") is None, reason="needs jaxformer[gcs]"
+)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """Returns a bucket that the clients of this process come to."""
+    with BucketServer() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+def test_an_object_is_written_only_as_it_was_known(server):
+    objects = BucketObjects("gs://bucket/run")
+    assert objects.read("lock") is None
+    first = objects.write("lock", b"one\r\n", ABSENT)
+    assert objects.read("lock") == (b"one\r\n", first)
+    with pytest.raises(Changed, match="Another process has written it: 'gs://bucket/run/lock'"):
+        objects.write("lock", b"two", ABSENT)
+    second = objects.write("lock", b"two", first)
+    with pytest.raises(Changed):
+        objects.delete("lock", first)
+    assert objects.read("lock") == (b"two", second)
+    objects.delete("lock", second)
+    # Gone already.
+    objects.delete("lock", second)
+    assert server.objects == {}
+
+
+def test_a_write_whose_answer_is_lost_is_known_as_ones_own(server):
+    objects = BucketObjects("gs://bucket/run")
+    put = server.put
+
+    def lose(name, data, query):
+        put(name, data, query)
+        server.put = put
+        raise ConnectionResetError
+
+    server.put = lose
+    generation = objects.write("a", b"mine", ABSENT)
+    assert objects.read("a") == (b"mine", generation)
+
+
+def test_names_are_those_directly_in_the_folder(server):
+    for name in ("run/b", "run/a", "run/deeper/c", "runs/d", "run"):
+        server.put(name, b"", {})
+    assert sorted(BucketObjects("gs://bucket/run").names()) == ["a", "b"]
+
+
+def test_what_the_bucket_refuses_names_the_object(server):
+    objects = BucketObjects("gs://bucket/run")
+    server.refuse = lambda method, name: 403
+    for use in (objects.check, objects.names, lambda: objects.read("a")):
+        with pytest.raises(PermissionError, match=r"do not permit it .*'gs://bucket/run"):
+            use()
+    server.refuse = lambda method, name: 0
+    with pytest.raises(ValueError, match="there is no bucket 'other'. Make it"):
+        BucketObjects("gs://other/run").check()
+
+
+def test_records_are_replaced_and_read(server):
+    config = {"train": {"seed": 1}}
+    write_config("gs://bucket/run", config)
+    assert read_config("gs://bucket/run") == config
+    assert read_config(as_path("gs://bucket/run")) == config
+    with pytest.raises(ValueError, match="gs://bucket/run holds a run with other settings"):
+        write_config("gs://bucket/run", {"train": {"seed": 2}})
+    write_config("gs://bucket/run", {"train": {"seed": 2}}, may_change=["train.seed"])
+    assert read_config("gs://bucket/run") == {"train": {"seed": 2}}
+    assert sorted(server.objects) == ["run/config.json"]
+    server.refuse = lambda method, name: 400 if method == "POST" else 0
+    with pytest.raises(OSError, match="It was to be refused") as raised:
+        replace_file("gs://bucket/run/config.json", "{}")
+    assert raised.value.errno == errno.EIO
+    assert raised.value.filename == "gs://bucket/run/config.json"
+
+
+def test_lines_of_metrics_go_on_where_they_stopped(server):
+    path = "gs://bucket/run/metrics.jsonl"
+    with Metrics(path, 0) as metrics:
+        metrics.write({"step": 1, "loss": float("nan")})
+        metrics.sync()
+        metrics.write({"step": 2})
+        metrics.write({"step": 3})
+    with Metrics(path, 2) as metrics:
+        metrics.write({"step": 4})
+    assert [row["step"] for row in read_metrics(path)] == [1, 2, 4]
+    assert as_path(path).exists()
+    assert sorted(server.objects) == [
+        f"run/metrics.jsonl/{number:08d}.jsonl" for number in range(3)
+    ]
+    with pytest.raises(FileNotFoundError):
+        read_metrics("gs://bucket/run/other.jsonl")

@@ -1,0 +1,157 @@
+"""The lease: one holder while it is renewed, another when it is not; who has lost it is told."""
+
+import json
+import os
+import socket
+import threading
+
+import pytest
+
+from jaxformer.io.lease import NAME, Lease, describe, lease
+from tests.memory_objects import Clock, MemoryObjects
+
+FOLDER = "gs://bucket/run"
+ME = f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def make(objects, clock, seconds=60.0):
+    return Lease(objects, FOLDER, seconds, clock, clock.sleep)
+
+
+def test_a_free_folder_is_taken_at_once_and_given_back():
+    objects, clock, said = MemoryObjects(), Clock(), []
+    held = make(objects, clock)
+    held.take(said.append)
+    assert describe(objects.read(NAME)) == ME
+    assert json.loads(objects.read(NAME)[0])["seconds"] == 60.0
+    held.give_back()
+    assert (objects.stored, clock.now, said) == ({}, 1000.0, [])
+
+
+def test_who_comes_second_is_refused_as_soon_as_the_first_renews():
+    objects, first_clock = MemoryObjects(), Clock()
+    first = make(objects, first_clock)
+    first.take()
+    clock, said = Clock((1014.0, first.renew)), []
+    with pytest.raises(ValueError, match="is in use by") as raised:
+        make(objects, clock).take(said.append)
+    assert str(raised.value) == (
+        f"{FOLDER} is in use by {ME}. Wait for its end, or give another --workdir."
+    )
+    assert said == [f"{FOLDER} is held by {ME}: waiting up to 60 seconds for a sign of it."]
+    assert clock.now == 1015.0
+    assert first.renew()
+
+
+def test_a_lease_that_is_not_renewed_is_taken_over_when_it_ends_and_not_before():
+    objects = MemoryObjects()
+    first = make(objects, Clock(), seconds=30.0)
+    first.take()
+    clock = Clock()
+    second = make(objects, clock, seconds=60.0)
+    second.take()
+    assert clock.now == 1030.0
+    with pytest.raises(ValueError, match=f"{FOLDER} has been taken over by {ME}"):
+        first.renew()
+    assert second.renew()
+    # Nor does it take what is not its own any more.
+    first.give_back()
+    assert NAME in objects.stored
+
+
+def test_a_lease_that_is_given_back_is_not_waited_for_any_longer():
+    objects = MemoryObjects()
+    first = make(objects, Clock())
+    first.take()
+    clock = Clock((1003.0, first.give_back))
+    make(objects, clock).take()
+    assert clock.now == 1005.0
+
+
+def test_of_two_who_wait_one_takes_it():
+    objects = MemoryObjects()
+    make(objects, Clock()).take()
+    other = make(objects, Clock())
+    clock = Clock((1059.0, other.take))
+    # The other one has waited elsewhere, and is quicker by a moment.
+    with pytest.raises(ValueError, match="is in use by"):
+        make(objects, clock).take()
+    assert other.renew()
+
+
+def test_one_who_is_quicker_between_a_look_and_the_writing_is_waited_for():
+    objects, clock = MemoryObjects(), Clock()
+    other = make(objects, Clock())
+    read = objects.read
+
+    def slow(name):
+        found = read(name)
+        objects.read = read
+        other.take()
+        clock.events.append((clock.now + 1, other.renew))
+        return found
+
+    objects.read = slow
+    with pytest.raises(ValueError, match="is in use by"):
+        make(objects, clock).take()
+    assert other.renew()
+
+
+def test_a_bucket_that_cannot_be_reached_is_borne_until_the_lease_has_ended():
+    objects, clock = MemoryObjects(), Clock()
+    held = make(objects, clock)
+    held.take()
+    clock.sleep(20)
+    assert held.renew()
+    objects.is_reachable = False
+    clock.sleep(59)
+    assert not held.renew()
+    objects.is_reachable = True
+    assert held.renew()
+    objects.is_reachable = False
+    clock.sleep(60)
+    with pytest.raises(ValueError, match="could not be renewed for 60 seconds .the network is"):
+        held.renew()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b'{"holder": 3, "seconds": "nan"}', b'{"seconds": 1e9}', b"[" * 100_000],
+)
+def test_a_damaged_lease_lasts_as_long_as_ones_own(content):
+    objects, clock = MemoryObjects(), Clock()
+    objects.write(NAME, content, 0)
+    said = []
+    make(objects, clock, 24.0).take(said.append)
+    assert clock.now == 1024.0
+    assert "is held by another process: waiting up to 24 seconds" in said[0]
+
+
+def test_a_thread_renews_until_the_end():
+    objects = MemoryObjects()
+    renewed = threading.Event()
+    write = objects.write
+
+    def count(name, data, generation):
+        if len(objects.written) > 3:
+            renewed.set()
+        return write(name, data, generation)
+
+    objects.write = count
+    with lease(FOLDER, 0.08, say=print, on_loss=print, objects=objects):
+        assert renewed.wait(30)
+    assert objects.stored == {}
+
+
+def test_the_loss_is_told_once_and_nothing_is_written_after_it():
+    objects, told, is_told = MemoryObjects(), [], threading.Event()
+
+    def on_loss(sentence):
+        told.append(sentence)
+        is_told.set()
+
+    with lease(FOLDER, 0.2, say=print, on_loss=on_loss, objects=objects):
+        objects.write(NAME, b'{"holder": "process 1 on elsewhere"}', objects.stored[NAME][1])
+        assert is_told.wait(30)
+    assert told == [f"{FOLDER} has been taken over by process 1 on elsewhere."]
+    assert b"elsewhere" in objects.stored[NAME][0]
