@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 PERMISSIVE = {
     *("0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "CNRI-Python"),
-    *("HPND", "ISC", "MIT", "MIT-CMU", "PSF-2.0", "Python-2.0", "Unlicense", "Zlib"),
+    *("HPND", "ISC", "MIT", "MIT-0", "MIT-CMU", "PSF-2.0", "Python-2.0", "Unlicense", "Zlib"),
 }
 # Its files stay under it, and what imports them need not be: allowed, and always listed.
 NOTED = {"MPL-2.0"}

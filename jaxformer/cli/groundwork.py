@@ -1,5 +1,6 @@
 """What a training, alone or among others, is made of: workdir, text, model and programs."""
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from jaxformer.io.record import check_config
 from jaxformer.model import Transformer
 from jaxformer.run.evaluation import Likelihood
 from jaxformer.run.finite import TrainStep
+from jaxformer.run.patience import Patience
 from jaxformer.run.preparation import (
     TrainingData,
+    fingerprint,
     learn_tokenizer,
     load_tokenizer,
     prepare_data,
@@ -202,7 +205,25 @@ def make_cadence(config: build.Config) -> Cadence:
 
 def make_meta(tokenizer: Tokenizer, text: TrainingData) -> dict[str, str]:
     """Returns what every checkpoint remembers of the data."""
-    return {"tokenizer": tokenizer.fingerprint, "data": text.fingerprint}
+    meta = {"tokenizer": tokenizer.fingerprint, "data": text.fingerprint}
+    return meta if text.valid is None else {**meta, "valid": fingerprint(text.valid)}
+
+
+def restored_patience(
+    limit: int, meta: Mapping[str, Any], text: TrainingData, checkpoints: Checkpoints
+) -> Patience:
+    """Returns what a checkpoint knows of evaluations, as far as that still holds.
+
+    On another validation text nothing does, and the best checkpoint may have been set aside.
+    """
+    was = meta.get("valid")
+    if was is not None and (text.valid is None or was != fingerprint(text.valid)):
+        return Patience(limit)
+    # Checkpoints of older versions know of none.
+    patience = Patience.from_json(limit, meta.get("patience", {}))
+    if patience.saved_step not in checkpoints.all_steps():
+        patience.saved_best, patience.saved_step = math.inf, None
+    return patience
 
 
 def abstract_batch(shape: Shape) -> dict[str, jax.ShapeDtypeStruct]:

@@ -22,6 +22,7 @@ from jaxformer.cli.groundwork import (
     make_pure,
     of_run,
     prepare,
+    restored_patience,
     valid_fields,
 )
 from jaxformer.cli.mistakes import (
@@ -111,11 +112,7 @@ def train(
         shapes = check_traces(train_step, make_state, text, rows_multiple)
         shardings = state_shardings(shapes, mesh)
         compare_data(tokenizer, text, here)
-        checkpoints = Checkpoints(
-            checkpoints_path(workdir),
-            keep=training["keep_checkpoints"],
-            every=training["checkpoint_every"],
-        )
+        checkpoints = Checkpoints(checkpoints_path(workdir), keep=training["keep_checkpoints"])
 
     with (
         checkpoints,
@@ -131,8 +128,7 @@ def train(
                     progress.say(describe_damage(damaged, fault, checkpoints.set_aside(damaged)))
                 state = checkpoints.restore(with_shardings(shapes, shardings), last_step)
                 tally, last_kept = resume_point(meta, int(state.step))
-                # Checkpoints of older versions know of none.
-                patience = Patience.from_json(training["patience"], meta.get("patience", {}))
+                patience = restored_patience(training["patience"], meta, text, checkpoints)
             step = int(state.step)
             if is_first:
                 if meta is None:

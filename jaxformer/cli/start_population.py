@@ -21,6 +21,7 @@ from jaxformer.cli.groundwork import (
     make_pure,
     of_run,
     prepare,
+    restored_patience,
     valid_fields,
 )
 from jaxformer.cli.mistakes import Mistake, Stopped, file_mistakes, mistakes
@@ -132,9 +133,7 @@ def _train_held(trainings: Sequence[Training]) -> list[str]:
                 if ends[number] or step >= num_steps:
                     continue
                 workdir, keep = training.workdir, training.config["train"]["keep_checkpoints"]
-                checkpoints = Checkpoints(
-                    checkpoints_path(workdir), keep=keep, every=cadence.checkpoint_every
-                )
+                checkpoints = Checkpoints(checkpoints_path(workdir), keep=keep)
                 opened.append(stack.enter_context(checkpoints))
                 device = device_of(number, mesh, rows)
                 if meta is None:
@@ -147,7 +146,7 @@ def _train_held(trainings: Sequence[Training]) -> list[str]:
                         progress.say(describe_damage(damaged, fault, path))
                     state = jax.device_put(checkpoints.restore(abstract_state, step), device)
                     tally, last_kept = resume_point(meta, step)
-                    patience = Patience.from_json(0, meta.get("patience", {}))
+                    patience = restored_patience(0, meta, text, checkpoints)
                 write_config(workdir, training.config, MAY_CHANGE, settings.complete)
                 seed = training.config["train"]["seed"]
                 write_run(

@@ -15,16 +15,16 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-import jax
-
 from jaxformer.files import as_path, in_bucket
 from jaxformer.io.digest import find_fault
+from jaxformer.io.expectation import as_structs, find_difference
 from jaxformer.io.hosts import channel
 from jaxformer.io.quiet import hush_orbax
 from jaxformer.io.record import to_json
 from jaxformer.io.retention import Retention
 
-_REPAIR = "Restore with the settings it was saved with, those in its workdir's config.json."
+# What a checkpoint remembers beside the caller's meta: `Retention.recent`.
+_RECENT = "recent"
 
 
 class Checkpoints:
@@ -39,10 +39,8 @@ class Checkpoints:
 
     Args:
       directory: made when missing, unless `read_only`.
-      keep: the newest `keep` checkpoints stay, and the best. One is removed only after a newer one
-        is complete.
-      every: one whose step is no multiple of it was not due, is none of those, and gives way to the
-        next (`Retention`); 0: none is due.
+      keep: the newest `keep` checkpoints that were due stay, and the best. One is removed only
+        after a newer one is complete.
       read_only: neither makes, removes nor saves anything; leftovers of a killed save are ignored.
         Without it they are removed.
 
@@ -53,7 +51,6 @@ class Checkpoints:
         self,
         directory: str | os.PathLike[str],
         keep: int = 1,
-        every: int = 1,
         *,
         read_only: bool = False,
     ) -> None:
@@ -76,7 +73,8 @@ class Checkpoints:
         hush_orbax()
         # Jax on CPUs gives up when one process is half a minute behind another.
         channel().wait_for_all()
-        self._ocp, self._retention = ocp, Retention(keep, every)
+        self._ocp, self._retention = ocp, Retention(keep)
+        self._knows_recent = False
         self._manager = ocp.CheckpointManager(
             self.directory,
             # Naming the handlers lets a manager that has saved nothing yet read shapes.
@@ -94,12 +92,18 @@ class Checkpoints:
         )
 
     def save(
-        self, state: Any, meta: Mapping[str, Any] | None = None, best: int | None = None
+        self,
+        state: Any,
+        meta: Mapping[str, Any] | None = None,
+        *,
+        is_due: bool = True,
+        best: int | None = None,
     ) -> None:
         """Starts to save `state` as its `state.step`; the state may be donated right after.
 
         Args:
           meta: a small mapping for JSON (a position in the data, say), read by `read_meta`.
+          is_due: otherwise it gives way to the next one.
           best: the step of a checkpoint, this or an older one, that is not to be removed.
 
         Raises: ValueError if the step is not newer than the newest checkpoint; OSError if this
@@ -113,11 +117,15 @@ class Checkpoints:
                 f"Step {step} cannot be saved: {self.directory} already holds step {newest}, and "
                 f"steps only grow. Restore that checkpoint first, or use another directory."
             )
+        if not self._knows_recent:
+            self._retention.recent, self._knows_recent = self._recent_steps(), True
+        self._retention.add(step, is_due=is_due, best=best)
+        meta = {**(meta or {}), _RECENT: self._retention.recent}
         args = self._ocp.args.Composite(
             state=self._ocp.args.StandardSave(state),
-            meta=self._ocp.args.JsonSave(to_json(dict(meta or {}))),
+            meta=self._ocp.args.JsonSave(to_json(meta)),
         )
-        self._in_flight, self._retention.best = step, best
+        self._in_flight = step
         try:
             accepted = self._manager.save(step, args=args)
         except Exception as error:
@@ -166,6 +174,7 @@ class Checkpoints:
     def set_aside(self, step: int) -> str:
         """Renames the folder of `step`, which is no checkpoint then, and returns its new path."""
         self.wait()
+        self._knows_recent = False
         path = new = os.path.join(self.directory, f"{step}.damaged")
         if channel().process_id == 0:
             number = 1
@@ -187,7 +196,7 @@ class Checkpoints:
           or if the files are damaged.
         """
         step = self._choose(step)
-        target = jax.tree.map(_as_struct, abstract_state)
+        target = as_structs(abstract_state)
         self._check(step, target, "")
         try:
             args = self._ocp.args.Composite(state=self._ocp.args.StandardRestore(target))
@@ -196,23 +205,44 @@ class Checkpoints:
             raise self._unreadable(step, _reason(error)) from error
 
     def last_params(self, n: int, abstract_params: Any) -> Iterator[Any]:
-        """Yields the parameters, and nothing else, of the newest `n` checkpoints, newest first.
+        """Yields the parameters, and nothing else, of `last_steps(n)`, newest first.
 
-        Fewer when there are fewer. One is read when it is asked for, and not held on to.
+        One is read when it is asked for, and not held on to.
 
         Raises: ValueError as `restore`, and if n < 1 or there is no checkpoint at all.
         """
+        self._choose(None)
+        return self._read_params(self.last_steps(n), abstract_params)
+
+    def last_steps(self, n: int) -> list[int]:
+        """Returns the newest `n` steps that stay for their age, newest first.
+
+        Fewer when there are fewer; an older one that is there because it is the best is none of
+        them. Raises: ValueError if n < 1.
+        """
         if n < 1:
             raise ValueError(f"n={n} checkpoints were asked for. Ask for at least 1.")
-        self._choose(None)
-        return self._read_params(self.all_steps()[: -n - 1 : -1], abstract_params)
+        steps = self.all_steps()
+        recent = {*self._recent_steps(), *steps[-1:]}
+        return [step for step in reversed(steps) if step in recent][:n]
+
+    def _recent_steps(self) -> list[int]:
+        """The steps that the newest checkpoint says were due; all, if it is older than that."""
+        steps = self.all_steps()
+        try:
+            args = self._ocp.args.Composite(meta=self._ocp.args.JsonRestore())
+            recent = self._manager.restore(steps[-1], args=args)["meta"][_RECENT]
+        except (IndexError, KeyError, OSError, TypeError, ValueError):
+            # There is none, or it is damaged, which whoever reads it will say.
+            return steps
+        return [step for step in steps if step in recent]
 
     def params_of(self, step: int, abstract_params: Any) -> Any:
         """Returns the parameters, and nothing else, saved at `step`. Raises: as `restore`."""
         return next(self._read_params([self._choose(step)], abstract_params))
 
     def _read_params(self, steps: list[int], abstract_params: Any) -> Iterator[Any]:
-        target = {"params": jax.tree.map(_as_struct, abstract_params)}
+        target = {"params": as_structs(abstract_params)}
         args = self._ocp.args.PyTreeRestore(
             item=target,
             restore_args=self._ocp.checkpoint_utils.construct_restore_args(target),
@@ -235,7 +265,8 @@ class Checkpoints:
         self._verify(step)
         try:
             args = self._ocp.args.Composite(meta=self._ocp.args.JsonRestore())
-            return self._manager.restore(step, args=args)["meta"]
+            meta = self._manager.restore(step, args=args)["meta"]
+            return {name: value for name, value in meta.items() if name != _RECENT}
         except Exception as error:
             raise self._unreadable(step, _reason(error)) from error
 
@@ -283,25 +314,15 @@ class Checkpoints:
         """Compares the target with what is stored, before Orbax does so on many pages."""
         self._verify(step)
         try:
-            stored = _leaves(self._manager.item_metadata(step)["state"].tree)
+            stored = self._manager.item_metadata(step)["state"].tree
         except Exception as error:
             raise self._unreadable(step, _reason(error)) from error
-        expected = {
-            path: jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
-            for path, leaf in _leaves(target).items()
-        }
-        where = f"Checkpoint {step} in {self.directory}"
-        for path, leaf in expected.items():
-            if path not in stored:
-                raise ValueError(f"{where} has no {path}, which is expected. {_REPAIR}")
-            if _describe(stored[path]) != _describe(leaf):
-                raise ValueError(
-                    f"{where} has {path} as {_describe(stored[path])}, but {_describe(leaf)} is "
-                    f"expected. {_REPAIR}"
-                )
-        for path in stored:
-            if path not in expected and path.startswith(part):
-                raise ValueError(f"{where} has {path}, which is not expected. {_REPAIR}")
+        difference = find_difference(stored, target, part)
+        if difference:
+            raise ValueError(
+                f"Checkpoint {step} in {self.directory} has {difference}. Restore with the "
+                "settings it was saved with, those in its workdir's config.json."
+            )
 
     def _find_fault(self, step: int) -> str | None:
         fault = None
@@ -321,6 +342,7 @@ class Checkpoints:
 
     def _unwritten(self, error: Exception) -> OSError:
         step, self._in_flight, self._has_failed = self._in_flight, None, True
+        self._knows_recent = False
         # Orbax has already forgotten the steps that the failed one was to replace.
         self._manager.reload()
         kept = ", ".join(map(str, sorted(self._manager.all_steps()))) or "none"
@@ -334,30 +356,6 @@ class Checkpoints:
             f"Checkpoint {step} in {self.directory} cannot be read ({reason}). "
             f"Move its folder away to do without it."
         )
-
-
-def _as_struct(leaf: Any) -> jax.ShapeDtypeStruct:
-    # Without a sharding Orbax would look for the devices of the machine that saved.
-    sharding = getattr(leaf, "sharding", None)
-    if sharding is None:
-        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def _is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _leaves(tree: Any) -> dict[str, Any]:
-    """Dotted path -> leaf; the same for a state and for Orbax's dicts and lists in its place."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
-
-
-def _describe(leaf: Any) -> str:
-    return f"{jax.numpy.dtype(leaf.dtype).name}[{', '.join(map(str, leaf.shape))}]"
 
 
 def _reason(error: Exception) -> str:

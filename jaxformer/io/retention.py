@@ -15,18 +15,22 @@ class Retention:
 
     Attributes:
       keep: so many that were due.
-      every: one is due at each multiple of so many steps; 0: at none.
+      recent: their steps, ascending; every checkpoint remembers those of its time.
       best: its step, if it is to stay.
     """
 
     keep: int
-    every: int = 1
+    recent: list[int] = dataclasses.field(default_factory=list)
     best: int | None = None
+
+    def add(self, step: int, *, is_due: bool, best: int | None) -> None:
+        """Takes note of a step that is about to be saved."""
+        due = [*self.recent, *([step] if is_due else [])]
+        self.recent, self.best = due[-self.keep :], best
 
     def stays(self, steps: Sequence[int]) -> list[bool]:
         """Tells of each of `steps`, ascending, whether it stays."""
-        due = [step for step in steps if self.every > 0 and step % self.every == 0]
-        kept = {*due[-self.keep :], *steps[-1:], self.best}
+        kept = {*self.recent, *steps[-1:], self.best}
         return [step in kept for step in steps]
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:

@@ -14,7 +14,7 @@ class Patience:
       limit: as many of them in a row end the training; 0: never.
       best: the smallest negative log-likelihood on the validation split so far.
       waited: evaluations since that one.
-      saved_best: the smallest of those whose step was saved too.
+      saved_best: the smallest of those whose step was due to be saved.
       saved_step: the step of that one; None as long as there is none.
     """
 
@@ -32,7 +32,7 @@ class Patience:
             self.waited += 1
 
     def see_saved(self, step: int, nll: float) -> None:
-        """Takes note of an evaluation whose step is saved."""
+        """Takes note of an evaluation whose step is due to be saved."""
         if nll < self.saved_best:
             self.saved_best, self.saved_step = nll, step
 
@@ -50,7 +50,11 @@ class Patience:
     @classmethod
     def from_json(cls, limit: int, fields: Mapping[str, Any]) -> Self:
         """Goes on from what `to_json` gave, perhaps with another limit; {} is the beginning."""
-        patience = cls(limit, **fields)
         # In JSON an infinite number is text.
-        patience.best, patience.saved_best = float(patience.best), float(patience.saved_best)
-        return patience
+        return cls(
+            limit,
+            float(fields.get("best", math.inf)),
+            int(fields.get("waited", 0)),
+            float(fields.get("saved_best", math.inf)),
+            fields.get("saved_step"),
+        )

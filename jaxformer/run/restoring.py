@@ -52,7 +52,7 @@ def restore(
       which: "best" reads the one checkpoint with the smallest `valid_nll` instead.
 
     Raises: ValueError if there is no checkpoint, or what is there cannot be read or does not fit;
-      if the best is asked for and none was saved at the step of an evaluation.
+      if the best is asked for and none was saved at the step of an evaluation, or it is gone.
     """
     with Checkpoints(checkpoints_path(workdir), read_only=True) as checkpoints:
         meta = checkpoints.read_meta()
@@ -63,7 +63,7 @@ def restore(
             steps = [_best_step(workdir, meta)]
             params = checkpoints.params_of(steps[0], shapes)
         else:
-            steps = checkpoints.all_steps()[::-1][:num_average]
+            steps = checkpoints.last_steps(num_average)
             params = average(checkpoints.last_params(num_average, shapes))
     return Trained(model, params, tokenizer, steps)
 
@@ -72,9 +72,9 @@ def _best_step(workdir: str | os.PathLike[str], meta: Mapping[str, Any]) -> int:
     step = meta.get("patience", {}).get("saved_step")
     if step is None:
         raise ValueError(
-            f"No checkpoint of {workdir} was saved at the step of an evaluation, so none is known "
-            "as the best. Read the newest: decode.checkpoint=newest; or train with "
-            "train.eval_every a multiple of train.checkpoint_every, or the other way round."
+            f"No checkpoint of {workdir} is known as the best: none was saved at the step of an "
+            "evaluation, or the run is older than that knowledge. Read the newest: "
+            "decode.checkpoint=newest."
         )
     return step
 

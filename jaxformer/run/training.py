@@ -49,7 +49,11 @@ class Cadence:
 
     def saves(self, step: int) -> bool:
         """Returns whether a checkpoint is due."""
-        return step == self.num_steps or _is_due(step, self.checkpoint_every)
+        return step == self.num_steps or self.keeps(step)
+
+    def keeps(self, step: int) -> bool:
+        """Returns whether its checkpoint is one of those that a longer run has too."""
+        return _is_due(step, self.checkpoint_every)
 
     def stops(self, step: int) -> bool:
         """Returns whether the host needs the state, or the end is reached."""
@@ -122,10 +126,12 @@ class Journal:
         if state is not None:
             if self._metrics_file is not None:
                 self._metrics_file.sync()
-            if fields is not None:
+            if fields is not None and self._cadence.saves(step):
                 patience.see_saved(step, fields["valid_nll"])
             meta = {**self._meta, "patience": patience.to_json(), "tally": kept.to_json()}
-            self._checkpoints.save(state, meta=meta, best=patience.saved_step)
+            self._checkpoints.save(
+                state, meta=meta, is_due=self._cadence.keeps(step), best=patience.saved_step
+            )
         return row
 
     def write(self, step: int, fields: Mapping[str, Any]) -> dict[str, Any]:

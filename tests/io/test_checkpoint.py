@@ -100,17 +100,6 @@ def test_the_newest_are_kept_and_found(tmp_path):
             checkpoints.restore(ABSTRACT, step=10)
 
 
-def test_the_best_is_kept_and_one_that_was_not_due_is_not(tmp_path):
-    with Checkpoints(tmp_path, keep=1, every=10) as checkpoints:
-        for step in (10, 20, 25, 30):
-            checkpoints.save(make_state(step), best=10)
-            assert checkpoints.latest_step() == step
-        assert checkpoints.all_steps() == [10, 30]
-        assert_same(checkpoints.params_of(10, ABSTRACT.params), make_state(10).params)
-        with pytest.raises(ValueError, match="No checkpoint of step 20 in"):
-            checkpoints.params_of(20, ABSTRACT.params)
-
-
 def test_an_empty_folder_has_no_step(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.all_steps() == []

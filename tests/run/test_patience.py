@@ -42,6 +42,8 @@ def test_the_best_is_of_those_that_were_saved():
 def test_what_an_older_version_kept_is_gone_on_with():
     patience = Patience.from_json(3, {"best": 1.5, "waited": 1})
     assert patience == Patience(3, 1.5, 1)
+    # A newer one may know more.
+    assert Patience.from_json(3, {"best": 1.5, "waited": 1, "slope": 2}) == patience
 
 
 def test_it_goes_on_from_a_checkpoint():

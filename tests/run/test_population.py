@@ -49,7 +49,8 @@ class Log:
     def __init__(self):
         self.events, self.rows, self.saved = [], [], {}
 
-    def save(self, state, meta, best):
+    def save(self, state, meta, is_due, best):
+        del is_due
         self.events.append(f"save {state.step}")
         self.saved[int(state.step)], self.meta, self.best = float(state.params), meta, best
 

@@ -36,6 +36,7 @@ class Log:
 
     def __init__(self):
         self.events, self.rows, self.metas, self.live = [], [], {}, []
+        self.passing = []
 
     def count(self, batches, start):
         """Notes the number of the step that each batch is for."""
@@ -43,9 +44,11 @@ class Log:
             self.begun = step
             yield batch
 
-    def save(self, state, meta, best):
+    def save(self, state, meta, is_due, best):
         self.events.append(f"save {state.step}")
         self.metas[state.step], self.best = meta, best
+        if not is_due:
+            self.passing.append(state.step)
 
     def write(self, row):
         self.events.append(f"write {row['step']}")
@@ -159,18 +162,17 @@ def test_lines_are_means_over_target_tokens_since_the_last_line():
 
 def test_evaluations_that_bring_nothing_end_it_with_a_checkpoint():
     # Of the fake's evaluations the first is the best.
-    cadence = Cadence(num_steps=20, log_every=0, eval_every=2, checkpoint_every=5)
+    cadence = Cadence(num_steps=20, log_every=0, eval_every=2, checkpoint_every=4)
     log, state = run(cadence, patience=Patience(3))
     assert state.step == 8
     assert log.events[-3:] == ["validate 8", "write 8", "save 8"]
-    never = {"saved_best": math.inf, "saved_step": None}
-    assert log.metas[5]["patience"] == {"best": 2, "waited": 1, **never}
-    # Of the evaluations of steps 2 to 8 the last alone is of a step that is saved.
-    found = {"saved_best": 8, "saved_step": 8}
-    assert log.metas[8]["patience"] == {"best": 2, "waited": 3, **found}
-    assert log.best == 8
+    # The evaluation of step 2 was better, but that step is not saved.
+    saved = {"saved_best": 4, "saved_step": 4}
+    assert log.metas[4]["patience"] == {"best": 2, "waited": 1, **saved}
+    assert log.metas[8]["patience"] == {"best": 2, "waited": 3, **saved}
+    assert log.best == 4
     # From a checkpoint it goes on counting.
-    resumed, state = run(cadence, 5, patience=Patience.from_json(3, log.metas[5]["patience"]))
+    resumed, state = run(cadence, 4, patience=Patience.from_json(3, log.metas[4]["patience"]))
     assert state.step == 8
     assert resumed.metas[8] == log.metas[8]
 
@@ -197,6 +199,8 @@ def test_a_wish_to_stop_saves_the_step_and_only_lines_that_are_due(stop):
     first, state = run(cadence, stop=stop)
     assert state == State(stop, stop)
     assert first.events[-1] == f"save {stop}"
+    # A run without the stop would not have that checkpoint.
+    assert first.passing == [stop][: stop % 3]
     tally, last_kept = resume_point(first.metas[stop], stop)
     assert [row["step"] for row in first.rows if row["step"] > last_kept] == []
     rest, _ = run(cadence, stop, tally)
