@@ -5,10 +5,10 @@
     python experiments/main_point_memory.py --scratch=runs/main_point --output=runs/main_point
 
 A passage of the World English Bible is to be found by its wording in the King James version, among
-all of its 31,000 verses, and among all runs of five verses. Of a passage is kept: the embedding of
-the whole; that of its main point, read again as a text of its own; or the mean over the main
-point's pieces, which have seen the whole passage. The main point is a quarter or half of the words:
-those that receive most attention, or, to compare, random ones or those of highest
+all of its 31,000 verses, and among the New Testament's runs of five verses. Of a passage is kept:
+the embedding of the whole; that of its main point, read again as a text of its own; or the mean
+over the main point's pieces, which have seen the whole passage. The main point is a quarter or half
+of the words: those that receive most attention, or, to compare, random ones or those of highest
 TF-IDF among all verses.
 
 Arrays that took long are kept in --scratch, and a second run goes on from them. Written to
