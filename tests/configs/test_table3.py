@@ -166,4 +166,4 @@ def test_a_typo_in_a_row_is_one_sentence(arg):
 
 def test_a_row_of_the_other_scale_is_one_sentence():
     with pytest.raises(Mistake, match="is not for scale 'paper'; it is for laptop."):
-        config.load(f"{FOLDER / 'd_regularisation.py'}:paper/dropout=0.4")
+        config.load(f"{FOLDER / 'd_regularisation.py'}:paper/dropout=0.3")
