@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 PYTEST ?=
-# Processes that share the quick tests, a file each at a time.
+# Processes that share the quick tests.
 WORKERS ?= 2
 WORKDIR ?= runs/quickstart
 BENCH ?=
@@ -33,7 +33,7 @@ quickstart: ## train Middle English to modern English, score it, translate with 
 	$(BIN)/python experiments/quickstart.py --workdir=$(WORKDIR)
 
 test: setup ## run the tests, except slow ones and those with needs (at most 15 minutes)
-	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal $(PYTEST)
 
 test-all: setup ## run every test, and list those that could not run here
 	$(BIN)/python -m pytest --all $(PYTEST)

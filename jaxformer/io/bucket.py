@@ -151,6 +151,9 @@ def _connect(folder: str) -> Any:
             f"{folder} lies in a bucket, which needs the packages gcsfs and google-cloud-storage, "
             "which are not installed. Install jaxformer[gcs]."
         )
+    # Or the client asks in the background, again and again, for facts of the bucket that only its
+    # traces need, and a right that a workdir does not.
+    os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
     # Imported late: they take a second.
     from google.auth.exceptions import DefaultCredentialsError
     from google.cloud import storage
