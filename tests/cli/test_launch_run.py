@@ -8,11 +8,11 @@ import time
 import pytest
 import yaml
 
+from tests import bucket_server
 from tests.cli.conftest import ROOT, TINY
 from tests.study.launches import Machine
 
 pytest.importorskip("gcsfs", reason="needs jaxformer[gcs]")
-bucket_server = pytest.importorskip("tests.bucket_server")
 
 WORKDIR = "gs://bucket/runs/mine"
 
