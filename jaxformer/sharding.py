@@ -21,7 +21,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxformer.model.layout import ALONE, Layout
 
@@ -88,6 +88,20 @@ def make_mesh(
     Raises: ValueError if they are not sizes, or do not come out at the number of devices.
     """
     devices = jax.devices() if devices is None else devices
+    sizes = _sizes(data, fsdp, tensor, len(devices))
+    return jax.make_mesh(sizes, _AXES, axis_types=(AxisType.Auto,) * len(_AXES), devices=devices)
+
+
+def make_abstract_mesh(data: int, fsdp: int, tensor: int, num_devices: int) -> AbstractMesh:
+    """Returns the mesh that `make_mesh` would give of devices that are elsewhere.
+
+    Raises: ValueError as `make_mesh`.
+    """
+    sizes = _sizes(data, fsdp, tensor, num_devices)
+    return AbstractMesh(sizes, _AXES, axis_types=(AxisType.Auto,) * len(_AXES))
+
+
+def _sizes(data: int, fsdp: int, tensor: int, num_devices: int) -> tuple[int, ...]:
     sizes = dict(zip(_AXES, (data, fsdp, tensor), strict=True))
     told = ", ".join(f"parallel.{name}={size}" for name, size in sizes.items())
     open_axes = [name for name, size in sizes.items() if size == -1]
@@ -97,17 +111,15 @@ def make_mesh(
             "devices that the others leave."
         )
     given = math.prod(size for size in sizes.values() if size != -1)
-    if open_axes and len(devices) % given == 0:
-        sizes[open_axes[0]] = len(devices) // given
-    elif given != len(devices) or open_axes:
+    if open_axes and num_devices % given == 0:
+        sizes[open_axes[0]] = num_devices // given
+    elif given != num_devices or open_axes:
         wanted = f"a multiple of {given} devices" if open_axes else f"{given} devices"
         raise ValueError(
-            f"{told} needs {wanted}, and there are {len(devices)}. Set them so that their product "
+            f"{told} needs {wanted}, and there are {num_devices}. Set them so that their product "
             "is the number of devices, one of them to -1 for what the others leave."
         )
-    return jax.make_mesh(
-        tuple(sizes.values()), _AXES, axis_types=(AxisType.Auto,) * len(_AXES), devices=devices
-    )
+    return tuple(sizes.values())
 
 
 def num_shares(mesh: Mesh) -> int:
@@ -116,7 +128,7 @@ def num_shares(mesh: Mesh) -> int:
 
 
 def state_shardings(
-    state_shapes: Any, mesh: Mesh, axes: Mapping[str, Axes] = PARAMETER_AXES
+    state_shapes: Any, mesh: Mesh | AbstractMesh, axes: Mapping[str, Axes] = PARAMETER_AXES
 ) -> Any:
     """Returns where every leaf of a training state lies, a tree of the same structure.
 
@@ -224,7 +236,7 @@ def fetch(array: jax.Array) -> np.ndarray:
     return multihost_utils.process_allgather(array, tiled=True)
 
 
-def copies(mesh: Mesh) -> NamedSharding:
+def copies(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """Returns the sharding of what every device of the mesh has a copy of."""
     return NamedSharding(mesh, PartitionSpec())
 
@@ -302,7 +314,9 @@ def _axes_of(path: str, shape: tuple[int, ...], axes: Mapping[str, Axes]) -> Axe
     )
 
 
-def _spec(what: str, shape: tuple[int, ...], names: Axes, mesh: Mesh) -> PartitionSpec:
+def _spec(
+    what: str, shape: tuple[int, ...], names: Axes, mesh: Mesh | AbstractMesh
+) -> PartitionSpec:
     """Returns what an array's axes are spread over, after checking it."""
     told = f"{what} of shape {shape} with axes ({', '.join(map(str, names))})"
     if len(names) != len(shape):

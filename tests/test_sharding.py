@@ -13,6 +13,7 @@ from jaxformer.optim import scale_by_paper_adam
 from jaxformer.sharding import (
     PARAMETER_AXES,
     batch_shardings,
+    make_abstract_mesh,
     make_layout,
     make_mesh,
     num_shares,
@@ -104,6 +105,7 @@ def test_a_mesh_has_all_devices(monkeypatch, sizes, shape):
     assert found == shape
     assert names == ("data", "fsdp", "tensor")
     assert more == {"devices": devices, "axis_types": (AxisType.Auto,) * 3}
+    assert tuple(make_abstract_mesh(*sizes, num_devices=8).shape.values()) == shape
 
 
 @pytest.mark.parametrize(
@@ -122,6 +124,8 @@ def test_a_mesh_has_all_devices(monkeypatch, sizes, shape):
 def test_a_mesh_that_does_not_fit_is_refused(sizes, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         make_mesh(*sizes, devices=[object() for _ in range(8)])
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make_abstract_mesh(*sizes, num_devices=8)
 
 
 def test_every_leaf_has_a_place():

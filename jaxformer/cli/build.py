@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxformer.data.corpus import Corpus, open_corpus
+from jaxformer.data.corpus import Corpus, check_corpus, open_corpus
 from jaxformer.model import Learned, Residual, Transformer, restricted_attention
 from jaxformer.optim import scale_by_paper_adam
+from jaxformer.sharding import make_abstract_mesh, state_shardings
 from jaxformer.train import Hyper, Rate
 
 Config = Mapping[str, Any]
@@ -166,6 +167,24 @@ def named_splits(config: Config) -> list[str]:
     return [split for split in SPLITS if data[f"{split}_source"] or data[f"{split}_target"]]
 
 
+def check_elsewhere(config: Config, num_devices: int) -> None:
+    """Finds what a training would fail of on so many devices, without them and without the text.
+
+    Raises: ValueError or OSError as `check_corpus`, `make_abstract_mesh` and `state_shardings`, or
+      as `make_model` and `make_rate`.
+    """
+    data, vocab_multiple = config["data"], config["model"]["vocab_multiple"]
+    model = make_model(config, num_devices * vocab_multiple)
+    make_rate(config)
+    mesh = make_abstract_mesh(**config["parallel"], num_devices=num_devices)
+    if mesh.shape["data"] < num_devices:
+        # Imported late: few need it.
+        from jaxformer.run.restoring import abstract_params
+
+        state_shardings(abstract_params(model), mesh)
+    check_corpus(data["corpus"], manual_dir=data["manual_dir"], **_corpus_options(config, SPLITS))
+
+
 def make_corpus(config: Config, splits: Collection[str] = SPLITS) -> Corpus:
     """Opens the corpus, preparing it if that has not been done yet.
 
@@ -182,16 +201,20 @@ def make_corpus(config: Config, splits: Collection[str] = SPLITS) -> Corpus:
             f"Corpus {data['corpus']!r} has no split {', '.join(map(repr, splits))}; it has "
             f"{', '.join(named)}."
         )
-    files = {
-        f"{split}_{side}": "" if named and split not in splits else data[f"{split}_{side}"]
-        for split in SPLITS
-        for side in ("source", "target")
-    }
     return open_corpus(
         data["corpus"],
         data_dir=data["data_dir"] or None,
         manual_dir=data["manual_dir"] or None,
-        source=data["source"],
-        target=data["target"],
-        **files,
+        **_corpus_options(config, splits if named else SPLITS),
     )
+
+
+def _corpus_options(config: Config, splits: Collection[str]) -> dict[str, str]:
+    """Returns the languages, and the files of some splits."""
+    data = config["data"]
+    files = {
+        f"{split}_{side}": data[f"{split}_{side}"] if split in splits else ""
+        for split in SPLITS
+        for side in ("source", "target")
+    }
+    return {"source": data["source"], "target": data["target"], **files}

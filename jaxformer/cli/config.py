@@ -20,6 +20,8 @@ _FLAG = "--config"
 _FILES = [
     f"{split}_{side}" for split in ("train", "valid", "test") for side in ("source", "target")
 ]
+PATHS = ("data_dir", "manual_dir", *_FILES)
+"""Settings of data that name files or folders."""
 _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _KINDS: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -123,7 +125,7 @@ def override(config: ConfigDict, assignments: Iterable[Assignment]) -> dict[str,
 
 def resolve_paths(config: ConfigDict) -> None:
     """Makes the paths of existing files and folders absolute, so that any folder will do later."""
-    for name in ("data_dir", "manual_dir", *_FILES):
+    for name in PATHS:
         path = user_path(config.data[name])
         if config.data[name] and path.exists():
             config.data[name] = str(path.absolute())

@@ -14,8 +14,10 @@ from pathlib import Path
 from jaxformer.cli import config as config_lib
 from jaxformer.cli.mistakes import Mistake, mistakes
 from jaxformer.cli.options import Options
-from jaxformer.files import replace_file
-from jaxformer.study.launch import SCRIPT, Job, Launch
+from jaxformer.cli.sent import check_is_sent, left_out_by, lies_in
+from jaxformer.files import replace_file, user_path
+from jaxformer.study.launch import SCRIPT, Job, Launch, readable_name
+from jaxformer.study.manifest import Manifest, write_manifest
 from jaxformer.study.slices import find_slice
 
 LOCAL = "local"
@@ -38,6 +40,9 @@ _NEEDED = {
 }
 _BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]+[a-z0-9](/[^/]+)+/?")
 _WORD = re.compile(r"[a-z0-9][a-z0-9.:-]*")
+_EXAMPLES = {"project": "my-project-123", "cluster": "my-cluster"}
+_REGION = re.compile(r"[a-z]+-[a-z]+[0-9]+")
+_ZONE = re.compile(rf"{_REGION.pattern}-[a-z0-9]*[a-z]")
 
 
 def add_launch_options(options: argparse.ArgumentParser) -> None:
@@ -90,7 +95,7 @@ def is_elsewhere(chosen: argparse.Namespace) -> bool:
         if executor not in _MEANT_FOR[name]:
             raise Mistake(
                 f"--{name} is for --executor={' or '.join(_MEANT_FOR[name])}, and this is "
-                f"{executor}. Leave it out."
+                f"{executor}. Leave it out{', or name one of these' * (executor == LOCAL)}."
             )
     return executor != LOCAL
 
@@ -110,20 +115,21 @@ def check_launch(chosen: argparse.Namespace, specs: Sequence[str]) -> None:
             f"on where another has ended. Name a folder in a bucket: --workdir=gs://BUCKET/{name}."
         )
     for name in ("workdir", "text"):
-        value = getattr(chosen, name)
-        if value and not _BUCKET.fullmatch(value):
-            raise Mistake(
-                f"--{name}={value} is no folder in a bucket. Write gs://BUCKET/FOLDER; a bucket's "
-                "name has small letters, digits, dashes, dots and underscores."
-            )
+        _check_bucket(name, getattr(chosen, name))
     needed = ["topology", *{"xpk": ["cluster"], "gcloud": ["zone"]}.get(chosen.executor, [])]
     for name in needed:
         if not getattr(chosen, name):
             raise Mistake(f"--executor={chosen.executor} needs --{name}=NAME, {_NEEDED[name]}.")
-    for name in ("zone", "project", "cluster"):
+    for name, example in _EXAMPLES.items():
         value = getattr(chosen, name)
         if value and not _WORD.fullmatch(value):
-            raise Mistake(f"--{name}={value!r} is no name of Google's cloud, such as us-west4-a.")
+            raise Mistake(f"--{name}={value!r} is no name of Google's cloud, such as {example}.")
+    if chosen.zone and not _ZONE.fullmatch(chosen.zone):
+        if _REGION.fullmatch(chosen.zone):
+            raise Mistake(
+                f"--zone={chosen.zone} is a region. Name a zone in it, such as {chosen.zone}-a."
+            )
+        raise Mistake(f"--zone={chosen.zone!r} is no zone of Google's cloud, such as us-west4-a.")
     with mistakes():
         find_slice(chosen.topology)
     here = Path.cwd()
@@ -133,7 +139,7 @@ def check_launch(chosen: argparse.Namespace, specs: Sequence[str]) -> None:
             "folder of its checkout."
         )
     for spec in specs:
-        _check_is_sent(config_lib.split_spec(spec)[0], here)
+        check_is_sent(config_lib.split_spec(spec)[0], chosen.executor)
 
 
 def launch_folder(chosen: argparse.Namespace) -> Path:
@@ -141,41 +147,60 @@ def launch_folder(chosen: argparse.Namespace) -> Path:
 
     Raises: Mistake if it cannot be one.
     """
-    folder = Path(chosen.launch_dir or f"launch/{chosen.workdir.rstrip('/').rpartition('/')[2]}")
-    if chosen.executor == "xpk" and not _lies_in(folder, Path.cwd()):
-        raise Mistake(
-            f"--launch_dir={folder} is not in {Path.cwd()}, which xpk sends. Name one within it."
-        )
+    title = chosen.workdir.rstrip("/").rpartition("/")[2]
+    folder = user_path(chosen.launch_dir or f"launch/{readable_name(title)}")
+    _check_printable("launch_dir", os.fspath(folder))
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise Mistake(f"{there} is a file, where --launch_dir needs a folder. Name another.")
+    if chosen.executor == "xpk":
+        if not lies_in(folder, Path.cwd()):
+            raise Mistake(
+                f"--launch_dir={folder} is not in {Path.cwd()}, which xpk sends. Name one within "
+                "it."
+            )
+        if by := left_out_by(folder, chosen.executor):
+            raise Mistake(
+                f"--launch_dir={folder} is not sent by xpk: {by} leaves it out. Name another."
+            )
     return folder
 
 
-def launch(chosen: argparse.Namespace, jobs: Sequence[Job]) -> int:
+def launch(
+    chosen: argparse.Namespace, jobs: Sequence[Job], manifest: Manifest | None = None
+) -> int:
     """Writes the files of jobs, or prints them, and says how they are started.
 
     Args:
       chosen: options that `check_launch` has passed.
+      manifest: of the jobs, which is written beside them.
 
     Returns: the exit code.
-    Raises: Mistake if they cannot be written.
+    Raises: Mistake if the folder cannot be one or holds another launch, jobs cannot be told apart,
+      or the files cannot be written.
     """
     folder, here = launch_folder(chosen), Path.cwd()
-    work = Launch(
-        jobs=jobs,
-        slice=find_slice(chosen.topology),
-        folder=os.path.relpath(folder, here),
-        root=os.path.relpath(here, folder),
-        zone=chosen.zone or "",
-        project=chosen.project or "",
-        cluster=chosen.cluster or "",
-        data=chosen.text or "",
-        is_spot=not chosen.on_demand,
-    )
+    with mistakes():
+        work = Launch(
+            jobs=jobs,
+            slice=find_slice(chosen.topology),
+            folder=os.path.relpath(folder, here),
+            root=os.path.relpath(here, folder),
+            zone=chosen.zone or "",
+            project=chosen.project or "",
+            cluster=chosen.cluster or "",
+            data=chosen.text or "",
+            is_spot=not chosen.on_demand,
+        )
     files = _engine(chosen.executor)(work)
     if chosen.print:
         for name, text in files.items():
             print(f"==> {folder / name} <==\n{text}")
         return 0
     with mistakes():
+        _check_same(folder / SCRIPT, files[SCRIPT])
+        if manifest is not None:
+            write_manifest(folder, manifest)
         for name, text in files.items():
             replace_file(folder / name, text)
     script = shlex.quote(os.fspath(folder / SCRIPT))
@@ -209,19 +234,35 @@ def _engine(name: str) -> Callable[[Launch], dict[str, str]]:
     return gcloud_files
 
 
-def _check_is_sent(file: str, here: Path) -> None:
-    """Checks that a file's name means the same on a machine that gets a copy of this folder."""
-    if not _lies_in(Path(file), here):
+def _check_bucket(name: str, value: str | None) -> None:
+    """Checks an option that names a folder in a bucket, if it is given."""
+    if not value:
+        return
+    _check_printable(name, value)
+    if not _BUCKET.fullmatch(value):
         raise Mistake(
-            f"{file} is not in {here}, which is what the machines get. Copy it there, and name it "
-            "from there."
+            f"--{name}={value} is no folder in a bucket. Write gs://BUCKET/FOLDER; a bucket's "
+            "name has 3 or more small letters, digits, dashes, dots and underscores."
         )
-    if Path(file).is_absolute() or file.startswith("~"):
+    if {".", ".."} & set(value.split("/")):
         raise Mistake(
-            f"{file} is another place on the machines. Name it from here: "
-            f"{os.path.relpath(os.path.expanduser(file), here)}."
+            f"--{name}={value} goes through . or .., which in a bucket are no folders but names. "
+            "Name the folder itself."
         )
 
 
-def _lies_in(path: Path, folder: Path) -> bool:
-    return path.expanduser().resolve().is_relative_to(folder.resolve())
+def _check_printable(name: str, value: str) -> None:
+    if not value.isprintable():
+        raise Mistake(f"--{name}={value!r} has characters that cannot be printed. Name another.")
+
+
+def _check_same(script: Path, text: str) -> None:
+    """Checks that a launch's script is not there, or is what would be written.
+
+    Raises: Mistake if it is another: it stops jobs that this one does not know, or was changed.
+    """
+    if script.exists() and script.read_bytes() != text.encode():
+        raise Mistake(
+            f"{script} is there already, of another launch or changed by hand. Give another "
+            "--launch_dir, or remove it."
+        )

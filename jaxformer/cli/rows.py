@@ -118,8 +118,11 @@ def read_axis(text: str) -> Axis:
     return key, next(csv.reader([values])) or [""]
 
 
-def check_models(rows: Sequence[Row]) -> None:
+def check_models(rows: Sequence[Row], num_devices: int = 0) -> None:
     """Finds what would fail in each member, hours from now: models, schedules, the split.
+
+    Args:
+      num_devices: of machines elsewhere, on which more may fail; 0 for this one.
 
     Raises: Mistake, naming the row.
     """
@@ -130,6 +133,8 @@ def check_models(rows: Sequence[Row]) -> None:
         with _mistakes_of(row.group, row.label):
             build.make_model(row.config, row.config["data"]["vocab_size"])
             build.make_rate(row.config)
+            if num_devices:
+                build.check_elsewhere(row.config, num_devices)
             named = build.named_splits(row.config)
             if named and SPLIT not in named:
                 raise Mistake(

@@ -24,6 +24,7 @@ from jaxformer.cli.launch import (
 from jaxformer.cli.mistakes import Mistake, file_mistakes, mistakes
 from jaxformer.cli.options import Options, whole_number
 from jaxformer.cli.rows import check_models, read_axis, rows_of_files, rows_of_product
+from jaxformer.cli.sent import check_data_is_sent
 from jaxformer.cli.workdir import open_workdir
 from jaxformer.files import in_bucket
 from jaxformer.run.progress import Progress, duration
@@ -39,6 +40,7 @@ from jaxformer.study.manifest import (
     read_manifest,
     write_manifest,
 )
+from jaxformer.study.slices import find_slice
 from jaxformer.study.standing import Forecast, last_step, read_scores
 
 # What the result does not depend on, unless it has no result otherwise.
@@ -106,13 +108,16 @@ def run(argv: Sequence[str]) -> int:
     )
     add_launch_options(options)
     chosen = options.read(rest)
-    if not chosen.workdir:
-        raise Mistake("A folder for the sweep is needed: --workdir=runs/name.")
     elsewhere = is_elsewhere(chosen)
+    if not chosen.workdir:
+        place = "gs://BUCKET/name" if elsewhere else "runs/name"
+        raise Mistake(f"A folder for the sweep is needed: --workdir={place}.")
     if elsewhere:
         if chosen.jobs > 1 or chosen.population:
             raise Mistake("--jobs and --population are for --executor=local. Leave them out.")
         check_launch(chosen, chosen.files or [spec])
+        given = {key.removeprefix("data."): text for key, text in assignments}
+        check_data_is_sent(given, chosen.executor)
     if chosen.print and chosen.population:
         raise Mistake("--print prints a command for each member. Leave --population out.")
     scale, seeds = "", list(range(chosen.seeds or 1))
@@ -169,11 +174,18 @@ def _launch(
         manifest = Manifest(scale, expand(rows, seeds, chosen.workdir))
         members = _choose(manifest.members, chosen.only)
         before = read_manifest(folder)
-        manifest = manifest if before is None else extend(before, manifest)
-        check_models(rows)
-        if not chosen.print:
-            write_manifest(folder, manifest)
-    return launch(chosen, member_jobs(members, chosen.workdir))
+        if before is not None:
+            place = chosen.workdir.rstrip("/")
+            if any(f"--workdir={place}/{each.workdir}" not in each.argv for each in before.members):
+                raise Mistake(
+                    f"{folder / 'manifest.json'} is of a sweep with another --workdir. Give "
+                    "another --launch_dir, or remove it."
+                )
+            manifest = extend(before, manifest, "--launch_dir")
+        for row in rows:
+            check_data_is_sent(row.config["data"], chosen.executor, is_resolved=True)
+        check_models(rows, find_slice(chosen.topology).chips)
+    return launch(chosen, member_jobs(members, chosen.workdir), manifest)
 
 
 def _extend(folder: Path, manifest: Manifest) -> Manifest:

@@ -1,5 +1,6 @@
 """`jaxformer train`: from a config to a trained model in a workdir."""
 
+import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,8 +16,10 @@ from jaxformer.cli.launch import (
 )
 from jaxformer.cli.mistakes import Mistake, mistakes
 from jaxformer.cli.options import Options
+from jaxformer.cli.sent import check_data_is_sent
 from jaxformer.cli.workdir import held, open_workdir
 from jaxformer.study.launch import Job, job_name
+from jaxformer.study.slices import find_slice
 
 _EPILOG = """\
 Any setting of the config can be overridden: --config.train.num_steps=500. configs/base.py lists and
@@ -48,12 +51,14 @@ def run(argv: Sequence[str]) -> int:
     chosen = options.read(rest)
     if not spec:
         raise Mistake("A config is needed: --config=configs/quickstart.py, for instance.")
-    if not chosen.workdir:
-        raise Mistake("A folder for the run is needed: --workdir=runs/name.")
     elsewhere = is_elsewhere(chosen)
+    if not chosen.workdir:
+        place = "gs://BUCKET/name" if elsewhere else "runs/name"
+        raise Mistake(f"A folder for the run is needed: --workdir={place}.")
     if chosen.print and not elsewhere:
         raise Mistake("--print prints what --executor writes. Name one, such as skypilot.")
-    if elsewhere and chosen.coordinator_address:
+    by_hand = (chosen.coordinator_address, chosen.num_processes, chosen.process_id)
+    if elsewhere and any(value is not None for value in by_hand):
         raise Mistake(
             "The hosts of a slice find each other. Leave --coordinator_address, --num_processes "
             "and --process_id out."
@@ -62,13 +67,14 @@ def run(argv: Sequence[str]) -> int:
         tree = config_lib.load(spec)
         overrides = config_lib.override(tree, assignments)
         settings.check(tree.to_dict())
-        config_lib.resolve_paths(tree)
     if elsewhere:
         check_launch(chosen, [spec])
-        _check_model(tree.to_dict())
+        _check_on_slice(tree.to_dict(), chosen)
         command = ["jaxformer", "train", *without_launch_options(argv)]
-        title = chosen.workdir.rstrip("/").rpartition("/")[2]
-        return launch(chosen, [Job(job_name(title, chosen.workdir), [command])])
+        place = chosen.workdir.rstrip("/")
+        return launch(chosen, [Job(job_name(place.rpartition("/")[2], place), [command])])
+    with mistakes():
+        config_lib.resolve_paths(tree)
     workdir = open_workdir(chosen.workdir)
     with joined(chosen) as is_first, held(workdir, is_first, chosen.lost_timeout):
         # Imported late, so that a mistake in the settings is answered at once.
@@ -79,11 +85,17 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def _check_model(config: Mapping[str, Any]) -> None:
+def _check_on_slice(config: Mapping[str, Any], chosen: argparse.Namespace) -> None:
     """Finds what would fail on machines that are paid for."""
+    chips = find_slice(chosen.topology).chips
+    if chosen.debug_nans and chips > 1:
+        raise Mistake(
+            f"--debug_nans looks for the operation on one device, and {chosen.topology} has "
+            f"{chips}. Leave it out, or name a slice of one."
+        )
+    check_data_is_sent(config["data"], chosen.executor)
     # Imported late, so that a mistake in the settings is answered at once.
     from jaxformer.cli import build
 
     with mistakes():
-        build.make_model(config, config["data"]["vocab_size"])
-        build.make_rate(config)
+        build.check_elsewhere(config, chips)

@@ -5,7 +5,7 @@ import hashlib
 import importlib
 import inspect
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, overload
@@ -148,20 +148,53 @@ def open_corpus(
         data is missing or not what it should be.
     """
     data_path = user_path(data_dir) if data_dir else default_data_dir()
-    manual_path = user_path(manual_dir) if manual_dir else None
-    if manual_path and not manual_path.is_dir():
-        raise FileNotFoundError(f"manual_dir={str(manual_path)!r} is not a folder.")
-    given = {key: value for key, value in options.items() if value not in (None, "")}
+    manual_path = _manual_path(manual_dir)
+    given = _given(options)
     if ":" in name:
         return Corpus(name, _prepare_dotted(name, data_path, manual_path, **given))
+    prepare = _module(name).prepare
+    _check_options(name, prepare, given)
+    return Corpus(name, prepare(data_path, manual_path, **given))
+
+
+def check_corpus(
+    name: str, *, manual_dir: str | os.PathLike[str] | None = None, **options: Any
+) -> None:
+    """Finds what `open_corpus` would refuse, as far as that needs no text but the files named.
+
+    Args: as those of `open_corpus`.
+
+    Raises: ValueError for a name or option that does not exist, or files that are not there.
+    """
+    manual_path, given = _manual_path(manual_dir), _given(options)
+    if ":" in name:
+        _builder_class(name)
+        return
+    module = _module(name)
+    _check_options(name, module.prepare, given)
+    if name in ("plain_text", "treebank"):
+        module.find_files(manual_path, **given)
+
+
+def _manual_path(manual_dir: str | os.PathLike[str] | None) -> Path | None:
+    path = user_path(manual_dir) if manual_dir else None
+    if path and not path.is_dir():
+        raise FileNotFoundError(f"manual_dir={str(path)!r} is not a folder.")
+    return path
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if value not in (None, "")}
+
+
+def _module(name: str) -> Any:
+    """Returns the module of a corpus of ours."""
     if name not in CORPORA:
         raise ValueError(
             f"Unknown corpus {name!r}; choose one of {', '.join(CORPORA)}, or name a TFDS builder "
             "class as 'package.module:Class'."
         )
-    prepare = importlib.import_module(f"jaxformer.data.{name}").prepare
-    _check_options(name, prepare, given)
-    return Corpus(name, prepare(data_path, manual_path, **given))
+    return importlib.import_module(f"jaxformer.data.{name}")
 
 
 def _check_options(name: str, prepare: Callable[..., Prepared], given: dict[str, Any]) -> None:
@@ -182,16 +215,7 @@ def _prepare_dotted(
     **arguments: Any,
 ) -> Prepared:
     """A user's own builder, of whose text columns two are called `source` and `target`."""
-    module_name, _, class_name = name.partition(":")
-    try:
-        builder_class = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"Corpus {name!r} cannot be imported: {error}.") from error
-    if not (
-        isinstance(builder_class, type) and issubclass(builder_class, tfds.core.DatasetBuilder)
-    ):
-        raise ValueError(f"Corpus {name!r} is not a TFDS builder class but {builder_class!r}.")
-    builder = prepare_builder(builder_class, data_dir, manual_dir=manual_dir, **arguments)
+    builder = prepare_builder(_builder_class(name), data_dir, manual_dir=manual_dir, **arguments)
     texts = [
         column
         for column, feature in builder.info.features.items()
@@ -203,6 +227,19 @@ def _prepare_dotted(
             f"source={source!r} and target={target!r}; name two of its columns."
         )
     return Prepared(Path(builder.data_path), source, target)
+
+
+def _builder_class(name: str) -> type[tfds.core.DatasetBuilder]:
+    module_name, _, class_name = name.partition(":")
+    try:
+        builder_class = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"Corpus {name!r} cannot be imported: {error}.") from error
+    if not (
+        isinstance(builder_class, type) and issubclass(builder_class, tfds.core.DatasetBuilder)
+    ):
+        raise ValueError(f"Corpus {name!r} is not a TFDS builder class but {builder_class!r}.")
+    return builder_class
 
 
 def _write_if_allowed(path: Path, text: str) -> None:

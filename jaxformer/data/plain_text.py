@@ -77,29 +77,47 @@ def prepare(
     Raises: ValueError if a split lacks one of its files, no split is named, a file is missing,
         empty, not UTF-8 or damaged, or two files differ in their number of lines.
     """
-    named = {
-        "train": (train_source, train_target),
-        "valid": (valid_source, valid_target),
-        "test": (test_source, test_target),
+    paths = find_files(
+        manual_dir,
+        train_source=train_source,
+        train_target=train_target,
+        valid_source=valid_source,
+        valid_target=valid_target,
+        test_source=test_source,
+        test_target=test_target,
+    )
+    contents = {
+        split: [File(path, path.read_bytes()) for path in sides] for split, sides in paths.items()
     }
-    contents: dict[str, list[File]] = {}
-    for split, names in named.items():
-        if not any(names):
+    config = PlainTextConfig(name=content_key(contents), files=contents)
+    builder = prepare_builder(PlainText, data_dir, config=config)
+    return Prepared(Path(builder.data_path), "source", "target")
+
+
+def find_files(manual_dir: Path | None, **named: str) -> dict[str, list[Path]]:
+    """Returns split -> its source and target file.
+
+    Args:
+      named: as for `prepare`.
+
+    Raises: ValueError as `prepare`, without reading any.
+    """
+    found: dict[str, list[Path]] = {}
+    for split in ("train", "valid", "test"):
+        names = {side: named.get(f"{split}_{side}", "") for side in ("source", "target")}
+        if not any(names.values()):
             continue
-        for side, name in zip(("source", "target"), names, strict=True):
+        for side, name in names.items():
             if not name:
                 raise ValueError(
                     f"Split {split!r} lacks a file: set data.{split}_{side} beside its other side."
                 )
-        paths = [find_file(name, manual_dir) for name in names]
-        contents[split] = [File(path, path.read_bytes()) for path in paths]
-    if not contents:
+        found[split] = [find_file(name, manual_dir) for name in names.values()]
+    if not found:
         raise ValueError(
             "Corpus 'plain_text' was given no files: set data.train_source and data.train_target."
         )
-    config = PlainTextConfig(name=content_key(contents), files=contents)
-    builder = prepare_builder(PlainText, data_dir, config=config)
-    return Prepared(Path(builder.data_path), "source", "target")
+    return found
 
 
 def find_file(name: str, manual_dir: Path | None) -> Path:

@@ -76,13 +76,10 @@ def prepare(
             f"Corpus 'treebank' parses words to brackets, got source={source!r} and "
             f"target={target!r}. Set data.source=words and data.target=brackets."
         )
-    named = {"train": train_target, "valid": valid_target, "test": test_target}
-    named = {split: name for split, name in named.items() if name}
-    paths = (
-        {split: find_file(name, manual_dir) for split, name in named.items()}
-        if named
-        else _find_craft(raw_folders("treebank", data_dir, manual_dir))
+    named = find_files(
+        manual_dir, train_target=train_target, valid_target=valid_target, test_target=test_target
     )
+    paths = named or _find_craft(raw_folders("treebank", data_dir, manual_dir))
     files = {split: File(path, path.read_bytes()) for split, path in paths.items()}
     key = content_key({split: [file] for split, file in files.items()})
     config = TreebankConfig(name=key, files=files)
@@ -91,6 +88,18 @@ def prepare(
         config = TreebankConfig(name=f"craft-{key}", files=files, joiner="")
     builder = prepare_builder(Treebank, data_dir, config=config)
     return Prepared(Path(builder.data_path), *COLUMNS)
+
+
+def find_files(manual_dir: Path | None, **named: str) -> dict[str, Path]:
+    """Returns split -> its file, of those splits that have one.
+
+    Args:
+      named: as for `prepare`.
+
+    Raises: ValueError if one is missing.
+    """
+    names = {split: named.get(f"{split}_target", "") for split in ("train", "valid", "test")}
+    return {split: find_file(name, manual_dir) for split, name in names.items() if name}
 
 
 def read_plain(file: File, joiner: str | None = None) -> Iterator[Tree]:

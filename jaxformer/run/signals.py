@@ -2,15 +2,20 @@
 
 import contextlib
 import signal
+import time
 from collections.abc import Callable, Generator
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_ONE_WISH = 1.0
 
 
 @contextlib.contextmanager
 def noted_signals() -> Generator[Callable[[], signal.Signals | None]]:
     """Notes the first SIGINT or SIGTERM within; the second ends the process at once.
+
+    The same signal again within a second is one with the first, for which its handler waits: who
+    sends it to a whole group of processes reaches some twice, by what the others pass on.
 
     One that the process was started to ignore stays ignored. For the main thread only.
 
@@ -27,7 +32,9 @@ def noted_signals() -> Generator[Callable[[], signal.Signals | None]]:
         noted.append(signal.Signals(number))
         for each in before:
             # Ends the process within a long computation too, where a handler has to wait.
-            signal.signal(each, signal.SIG_DFL)
+            signal.signal(each, signal.SIG_IGN if each == number else signal.SIG_DFL)
+        time.sleep(_ONE_WISH)
+        signal.signal(number, signal.SIG_DFL)
 
     for number in before:
         signal.signal(number, note)

@@ -75,7 +75,7 @@ def gcloud_files(launch: Launch) -> dict[str, str]:
 def _slice_name(launch: Launch) -> str:
     """Returns the job's name, or one for all of them."""
     names = [job.name for job in launch.jobs]
-    return names[0] if len(names) == 1 else job_name(launch.folder, launch.folder)
+    return names[0] if len(names) == 1 else job_name(launch.folder, " ".join(names))
 
 
 def _jobs_text(launch: Launch) -> str:

@@ -17,7 +17,8 @@ SCRIPT = "launch.sh"
 """The file of every launch that starts, shows and stops it."""
 INDENT = "    "
 
-# The shortest limit, xpk's.
+# xpk's, the narrowest.
+_NAME = r"[a-z]([a-z0-9-]*[a-z0-9])?"
 _LONGEST_NAME = 40
 _DIGEST = 6
 
@@ -27,13 +28,15 @@ _PYTHON = "3.12"
 _EXTRAS = ".[gcs,moses,quickstart,tpu]"
 _DATA = '"$HOME/jaxformer-data"'
 
-# A shell would neither pass a signal on nor wait: a training saves its last step at SIGTERM.
+# A shell would neither pass a signal on nor wait: a training saves its last step at SIGTERM. One
+# that was sent to both of them reaches it twice, which it takes for once (run/signals.py).
 _RUN = """\
 run() {
-    local code=0 pid stopped=
+    local code=0 pid= stopped=
+    trap 'stopped=yes; [ -z "$pid" ] || kill -TERM "$pid" 2> /dev/null || true' TERM
     "$@" &
     pid=$!
-    trap 'stopped=yes; kill -TERM "$pid" 2> /dev/null || true' TERM
+    if [ "$stopped" ]; then kill -TERM "$pid" 2> /dev/null || true; fi
     wait "$pid" || code=$?
     while kill -0 "$pid" 2> /dev/null; do
         code=0
@@ -70,6 +73,8 @@ class Launch:
       zone, project, cluster: in Google's cloud; "" for what the engine takes by itself.
       data: gs:// folder of text, which becomes $JAXFORMER_DATA; "" for none.
       is_spot: whether a slice may be taken away, for a lower price.
+
+    Raises: ValueError if a job's name is not what it must be, or there twice.
     """
 
     jobs: Sequence[Job]
@@ -81,6 +86,17 @@ class Launch:
     cluster: str = ""
     data: str = ""
     is_spot: bool = True
+
+    def __post_init__(self) -> None:
+        names = [job.name for job in self.jobs]
+        for name in names:
+            if not re.fullmatch(_NAME, name) or len(name) > _LONGEST_NAME:
+                raise ValueError(
+                    f"A job cannot be named {name!r}. Take what job_name gives: small letters, "
+                    f"digits and dashes, at most {_LONGEST_NAME}, a letter first."
+                )
+            if names.count(name) > 1:
+                raise ValueError(f"{names.count(name)} jobs are named {name!r}. Tell them apart.")
 
 
 def member_jobs(members: Sequence[Member], sweep: str) -> list[Job]:
@@ -102,9 +118,14 @@ def member_jobs(members: Sequence[Member], sweep: str) -> list[Job]:
 def job_name(title: str, identity: str) -> str:
     """Returns a name that every engine takes: readable from `title`, unique by `identity`."""
     digest = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
+    return f"{readable_name(title)}-{digest}"
+
+
+def readable_name(title: str) -> str:
+    """Returns what of a title every engine, shell and file system takes as a name."""
     words = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
     words = words if words[:1].isalpha() else f"job-{words}"
-    return f"{words[: _LONGEST_NAME - _DIGEST - 1].strip('-')}-{digest}"
+    return words[: _LONGEST_NAME - _DIGEST - 1].strip("-")
 
 
 def install_lines() -> list[str]:
@@ -140,6 +161,26 @@ def options(named: Mapping[str, str]) -> list[str]:
     return [f"--{name}={value}" for name, value in named.items() if value]
 
 
+def cd_line(launch: Launch) -> str:
+    """Returns the shell's line that goes from a script of the launch to the folder that is sent."""
+    return f'CDPATH= cd -- "$(dirname -- "$0")"/{shlex.quote(launch.root)}'
+
+
+def stop_lines(commands: Sequence[str], look: str) -> list[str]:
+    """Returns the shell's lines that try each command, and fail in the end if one of them has.
+
+    Args:
+      look: a command that shows what is left.
+    """
+    said = f"Not all could be ended, or some had ended before: {look} shows what is left."
+    return [
+        f"{INDENT}failed=0",
+        *(f"{INDENT}{command} || failed=$?" for command in commands),
+        f'{INDENT}if [ "$failed" != 0 ]; then echo {shlex.quote(said)} >&2; fi',
+        f'{INDENT}exit "$failed"',
+    ]
+
+
 def verbs_script(
     launch: Launch, engine: str, verbs: Mapping[str, tuple[str, Sequence[str]]]
 ) -> str:
@@ -155,7 +196,7 @@ def verbs_script(
         "#!/usr/bin/env bash",
         f"# Made by jaxformer for --executor={engine}; docs/first_tpu_run.md says more.",
         "set -euo pipefail",
-        f'cd "$(dirname "$0")"/{shlex.quote(launch.root)}',
+        cd_line(launch),
         "",
         'case "${1:-}" in',
     ]

@@ -114,15 +114,18 @@ def expand(rows: Sequence[Row], seeds: Iterable[int], folder: str) -> list[Membe
     return [_member(row, seed, folder) for seed in sorted(seeds) for row in ordered]
 
 
-def extend(before: Manifest, now: Manifest) -> Manifest:
+def extend(before: Manifest, now: Manifest, option: str = "--workdir") -> Manifest:
     """Returns a manifest of the members of both; where both have one, it is that of `now`.
+
+    Args:
+      option: by which the user chose the folder that `before` is in, for messages.
 
     Raises: ValueError if they are of different scales.
     """
     if before.scale != now.scale:
         raise ValueError(
             f"The sweep that is there is {_describe(before)}, and this one {_describe(now)}. Give "
-            "another --workdir."
+            f"another {option}."
         )
     ids = {member.id for member in now.members}
     members = [*(member for member in before.members if member.id not in ids), *now.members]

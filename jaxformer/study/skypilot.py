@@ -17,6 +17,7 @@ from jaxformer.study.launch import (
     environment_lines,
     install_lines,
     run_lines,
+    stop_lines,
     verbs_script,
 )
 
@@ -41,9 +42,12 @@ def skypilot_files(launch: Launch) -> dict[str, str]:
         ),
         "watch": ("shows what goes on", [f"{INDENT}{shlex.join(command)}" for command in watches]),
         "stop": (
-            "asks for each job, and ends it and what it pays for; --yes does not ask",
+            "asks for each job, and ends it and what it pays for; --yes does not ask; "
+            "`sky jobs queue` shows what is left",
             # One that has ended already is no reason to leave the others running.
-            [f'{INDENT}{shlex.join(command)} "${{@:2}}" || true' for command in stops],
+            stop_lines(
+                [f'{shlex.join(command)} "${{@:2}}"' for command in stops], "sky jobs queue"
+            ),
         ),
     }
     return {SCRIPT: verbs_script(launch, "skypilot", verbs), **files}

@@ -11,11 +11,13 @@ from jaxformer.study.launch import (
     SCRIPT,
     Job,
     Launch,
+    cd_line,
     environment_lines,
     install_lines,
     options,
     run_lines,
     shell_words,
+    stop_lines,
     verbs_script,
 )
 
@@ -34,6 +36,7 @@ def xpk_files(launch: Launch) -> dict[str, str]:
         )
         for job in launch.jobs
     ]
+    look = ["xpk", "workload", "list", *place]
     stops = [["xpk", "workload", "delete", *place, f"--workload={job.name}"] for job in launch.jobs]
     verbs = {
         "start": (
@@ -42,11 +45,11 @@ def xpk_files(launch: Launch) -> dict[str, str]:
         ),
         "watch": (
             "shows what goes on",
-            [f"{INDENT}{shlex.join(['xpk', 'workload', 'list', *place])}"],
+            [f"{INDENT}{shlex.join(look)}"],
         ),
         "stop": (
             "ends each job; the machines of the cluster stay",
-            [f"{INDENT}{shlex.join(command)} || true" for command in stops],
+            stop_lines([shlex.join(command) for command in stops], shlex.join(look)),
         ),
     }
     files = {f"{job.name}.sh": _job_text(job, launch) for job in launch.jobs}
@@ -74,7 +77,7 @@ def _job_text(job: Job, launch: Launch) -> str:
         "# Made by jaxformer for --executor=xpk; docs/first_tpu_run.md says more.",
         f"# Run by every host of {launch.slice.name}, {launch.slice.chips} chips.",
         "set -euo pipefail",
-        f'cd "$(dirname "$0")"/{shlex.quote(launch.root)}',
+        cd_line(launch),
         *install_lines(),
         *environment_lines(launch),
         *run_lines(job.commands),

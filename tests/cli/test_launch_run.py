@@ -1,6 +1,8 @@
 """What a host of a managed job runs, run here: taken away, and gone on with from the bucket."""
 
+import os
 import re
+import shutil
 import signal
 import sys
 import time
@@ -8,18 +10,28 @@ import time
 import pytest
 import yaml
 
-from tests.cli.conftest import ROOT, TINY
+from tests import bucket_server
+from tests.cli.conftest import ROOT, SPLITS, TINY
 from tests.study.launches import Machine
 
 pytest.importorskip("gcsfs", reason="needs jaxformer[gcs]")
-bucket_server = pytest.importorskip("tests.bucket_server")
 
 WORKDIR = "gs://bucket/runs/mine"
 
 
 @pytest.mark.slow
-def test_a_job_that_is_taken_away_goes_on_from_the_bucket(jaxformer, files, monkeypatch, tmp_path):
-    monkeypatch.chdir(ROOT)
+def test_a_job_that_is_taken_away_goes_on_from_the_bucket(jaxformer, corpus, monkeypatch, tmp_path):
+    # A checkout, with the text in it.
+    checkout = tmp_path / "sent"
+    shutil.copytree(corpus, checkout / "text")
+    shutil.copytree(ROOT / "configs", checkout / "configs")
+    (checkout / "jaxformer").symlink_to(ROOT / "jaxformer")
+    monkeypatch.chdir(checkout)
+    files = [
+        f"--config.data.{split}_{side}=text/{split}.{side}"
+        for split in SPLITS
+        for side in ("source", "target")
+    ]
     argv = ["train", "--config=configs/plain_text.py", *files, *TINY, f"--workdir={WORKDIR}"]
     argv = [*argv, "--config.train.num_steps=300", "--config.train.eval_every=0"]
     place = f"--launch_dir={tmp_path / 'launch'}"
@@ -30,7 +42,7 @@ def test_a_job_that_is_taken_away_goes_on_from_the_bucket(jaxformer, files, monk
 
     (tmp_path / "machine").mkdir()
     machine = Machine(tmp_path / "machine")
-    machine.checkout = ROOT
+    machine.checkout = checkout
     machine.add_program("jaxformer", f'PYTHONPATH=. exec {sys.executable} -m jaxformer "$@"')
     with bucket_server.BucketServer() as server:
         for name, value in server.environment.items():
@@ -41,7 +53,8 @@ def test_a_job_that_is_taken_away_goes_on_from_the_bucket(jaxformer, files, monk
                 break
         # A moment later, so that the steps differ from those of a checkpoint.
         time.sleep(0.1)
-        first.send_signal(signal.SIGTERM)
+        # As SkyPilot does: to the job's shell and to the training.
+        os.killpg(first.pid, signal.SIGTERM)
         _, err = first.communicate(timeout=120)
         assert first.returncode == 143, err
         step = re.search(r"Stopped by SIGTERM after step (\d+)", err)[1]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from jaxformer.data.corpus import open_corpus
+from jaxformer.data.corpus import check_corpus, open_corpus
 
 # More than one of the chunks that iteration reads.
 NUM_PAIRS = 2500
@@ -148,6 +148,28 @@ def test_a_dotted_name_without_its_columns(data_dir):
 def test_names_that_do_not_exist(tmp_path, name, message):
     with pytest.raises(ValueError, match=message):
         open_corpus(name, data_dir=tmp_path)
+    with pytest.raises(ValueError, match=message):
+        check_corpus(name)
+
+
+@pytest.mark.parametrize("name", ["plain_text", "treebank"])
+def test_files_that_are_named_are_looked_for_before_they_are_read(tmp_path, name):
+    (tmp_path / "a.txt").write_bytes(b"\xff")
+    named = {"train_source": "a.txt"} if name == "plain_text" else {}
+    check_corpus(name, manual_dir=tmp_path, train_target="a.txt", **named)
+    with pytest.raises(ValueError, match=r"The text file 'b.txt' does not exist"):
+        check_corpus(name, manual_dir=tmp_path, train_target="b.txt", **named)
+    with pytest.raises(FileNotFoundError, match="is not a folder"):
+        check_corpus(name, manual_dir=tmp_path / "nowhere", train_target="a.txt", **named)
+
+
+def test_a_corpus_that_needs_no_files_is_not_prepared_to_be_checked(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name in ("users_corpus:Numbered", "wmt14", "bible", "treebank"):
+        check_corpus(name)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="'bible' takes no option sourec"):
+        check_corpus("bible", sourec="en")
 
 
 def test_options_that_do_not_exist(tmp_path):

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ def test_the_first_is_noted(number):
         assert noted_signal() is None
         os.kill(os.getpid(), number)
         assert noted_signal() is number
+        assert signal.getsignal(number) is signal.SIG_DFL
     assert signal.getsignal(number) is before
 
 
@@ -31,6 +34,16 @@ def test_what_is_ignored_stays_so(monkeypatch):
             assert noted_signal() is None
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_the_same_again_in_a_moment_is_one_with_the_first():
+    with noted_signals() as noted_signal:
+        for delay in (0.2, 0.4):
+            threading.Timer(delay, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        before = time.monotonic()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert time.monotonic() - before > 0.5
+        assert noted_signal() is signal.SIGTERM
 
 
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])

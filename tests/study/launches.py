@@ -8,6 +8,7 @@ from pathlib import Path
 from jaxformer.study.launch import Job, Launch
 from jaxformer.study.slices import find_slice
 
+ROOT = Path(__file__).resolve().parents[2]
 TRAIN = [
     "jaxformer",
     "train",
@@ -31,9 +32,11 @@ while :; do sleep 0.05; done
 
 
 def make_launch(jobs=1, **changes):
-    """Returns a launch of jobs that are alike but for their names."""
+    """Returns a launch of jobs, of so many that are alike but for their names, or of these."""
+    if isinstance(jobs, int):
+        jobs = [Job(f"job-{number}", COMMANDS) for number in range(jobs)]
     fields = {
-        "jobs": [Job(f"job-{number}", COMMANDS) for number in range(jobs)],
+        "jobs": jobs,
         "slice": find_slice("v5e:4x4"),
         "folder": "launch/my jobs",
         "root": "../..",
@@ -95,7 +98,7 @@ class Machine:
             time.sleep(0.02)
 
     def start(self, *command):
-        """Starts a command in the checkout."""
+        """Starts a command in the checkout, as a group of processes."""
         path = f"{self._programs}{os.pathsep}{os.environ['PATH']}"
         return subprocess.Popen(
             command,
@@ -105,6 +108,7 @@ class Machine:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
 
     def run(self, *command):

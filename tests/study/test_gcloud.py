@@ -1,10 +1,12 @@
 """gcloud: a slice is rented, gets the folder, and runs the commands; a folder plays its host."""
 
+import re
 import subprocess
 
 import pytest
 
 from jaxformer.study.gcloud import gcloud_files
+from jaxformer.study.launch import Job
 from tests.study.launches import COMMANDS, Machine, make_launch
 
 SCRIPT = "launch/my jobs/launch.sh"
@@ -94,6 +96,14 @@ def test_a_single_job_gives_the_slice_its_name(machine):
     create = machine.calls("gcloud")[0]
     assert create[4] == "job-0"
     assert "--spot" not in create
+
+
+def test_slices_of_other_buckets_have_other_names():
+    def name_of(*names):
+        files = gcloud_files(make_launch(jobs=[Job(name, COMMANDS) for name in names]))
+        return re.search(r"tpu-vm create (\S+)", files["launch.sh"])[1]
+
+    assert name_of("a", "b") == name_of("a", "b") != name_of("a", "c")
 
 
 def test_a_slice_that_could_not_be_reached_is_paid_for_too(machine):

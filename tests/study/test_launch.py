@@ -1,16 +1,30 @@
 """A launch's jobs: their names, and the shell that runs their commands as they are."""
 
+import os
 import re
 import signal
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxformer.study.launch import job_name, member_jobs, run_lines, verbs_script
+from jaxformer.study.launch import Job, job_name, member_jobs, run_lines, verbs_script
 from jaxformer.study.manifest import Row, expand
-from tests.study.launches import COMMANDS, SAVES, TRAIN, Machine, make_launch
+from tests.study.launches import COMMANDS, ROOT, SAVES, TRAIN, Machine, make_launch
 from tests.study.sweeps import CONFIG
+
+# A training that goes by the package's own rule for signals.
+NOTES = """
+import pathlib, time
+from jaxformer.run.signals import noted_signals
+with noted_signals() as noted_signal:
+    pathlib.Path.home().joinpath("running").touch()
+    while noted_signal() is None:
+        time.sleep(0.05)
+    pathlib.Path.home().joinpath("saved").touch()
+raise SystemExit(143)
+"""
 
 
 @pytest.fixture
@@ -80,6 +94,39 @@ def test_a_signal_reaches_the_training_and_its_code_comes_back(machine, command,
     assert len(machine.calls("jaxformer")) == 1
 
 
+def test_a_signal_to_the_whole_group_is_obeyed_once(machine):
+    # As SkyPilot ends a job. The shell passes on what the training has got already.
+    machine.add_program("jaxformer", f"PYTHONPATH={ROOT} exec {sys.executable} -c '{NOTES}'")
+    process = machine.start("bash", "-c", "\n".join(["set -e", *run_lines(COMMANDS)]))
+    machine.wait_for("running")
+    os.killpg(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (143, "")
+    assert (machine.home / "saved").exists()
+
+
+def test_a_signal_in_the_moment_of_the_start_reaches_the_training(machine):
+    machine.add_program("jaxformer", "sleep 60")
+    lines = "\n".join(["set -e", *run_lines(COMMANDS)])
+    assert '"$@" &\n' in lines
+    lines = lines.replace('"$@" &\n', '"$@" &\nkill -TERM "$BASHPID"\n')
+    assert machine.run("bash", "-c", lines)[0] == 143
+    assert len(machine.calls("jaxformer")) <= 1
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a", "b", "a"], "2 jobs are named 'a'. Tell them apart."),
+        (["Base"], "A job cannot be named 'Base'. Take what job_name gives: small letters, "),
+        (["a" * 41], "digits and dashes, at most 40, a letter first."),
+    ],
+)
+def test_jobs_have_names_that_engines_take_and_tell_apart(names, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make_launch(jobs=[Job(name, COMMANDS) for name in names])
+
+
 def test_a_script_without_a_verb_does_nothing_and_says_what_it_can(machine):
     verbs = {"start": ("begins", ["    touch started"]), "stop": ("ends", ["    touch stopped"])}
     machine.write({"launch.sh": verbs_script(make_launch(), "an engine", verbs)})
@@ -95,3 +142,7 @@ def test_a_script_without_a_verb_does_nothing_and_says_what_it_can(machine):
     # From wherever it is called.
     assert machine.run("bash", "-c", f"cd launch && bash '../{script}' stop")[0] == 0
     assert (machine.checkout / "stopped").exists()
+    # Whatever other folders a shell looks for names in.
+    (machine.home / "launch" / "my jobs").mkdir(parents=True)
+    assert machine.run("env", f"CDPATH={machine.home}", "bash", script, "start")[0] == 0
+    assert (machine.checkout / "started").exists()

@@ -76,9 +76,13 @@ def test_the_script_calls_sky_for_each_job(machine):
     script = "launch/my jobs/launch.sh"
     assert machine.run("bash", script, "start", "--yes")[0] == 0
     assert machine.run("bash", script, "watch")[0] == 0
-    # One that has ended is no reason to leave the other running.
-    machine.add_program("sky", "exit 1")
-    assert machine.run("bash", script, "stop", "--yes")[0] == 0
+    # One that cannot be ended is no reason to leave the other running, and is told.
+    machine.add_program("sky", '[ "$4" = job-1 ] || exit 3')
+    code, _, err = machine.run("bash", script, "stop", "--yes")
+    assert code == 3
+    assert err == (
+        "Not all could be ended, or some had ended before: sky jobs queue shows what is left.\n"
+    )
     starts = [f"launch/my jobs/job-{number}.yaml" for number in range(2)]
     assert machine.calls("sky") == [
         *(["jobs", "launch", start, "--detach-run", "--yes"] for start in starts),

@@ -74,11 +74,21 @@ def test_a_signal_to_the_container_reaches_the_training(machine):
 def test_jobs_are_listed_and_ended(machine):
     machine.write(xpk_files(make_launch(jobs=2, cluster="my-cluster", zone="", project="")))
     assert machine.run("bash", SCRIPT, "watch")[0] == 0
-    # One that has ended is no reason to leave the other running.
-    machine.add_program("xpk", "exit 1")
     assert machine.run("bash", SCRIPT, "stop")[0] == 0
+    # One that cannot be ended is no reason to leave the other running, and is told.
+    machine.add_program("xpk", "exit 1")
+    code, _, err = machine.run("bash", SCRIPT, "stop")
+    assert code == 1
+    assert err == (
+        "Not all could be ended, or some had ended before: xpk workload list "
+        "--cluster=my-cluster shows what is left.\n"
+    )
+    deletes = [
+        ["workload", "delete", "--cluster=my-cluster", f"--workload=job-{number}"]
+        for number in range(2)
+    ]
     assert machine.calls("xpk") == [
         ["workload", "list", "--cluster=my-cluster"],
-        ["workload", "delete", "--cluster=my-cluster", "--workload=job-0"],
-        ["workload", "delete", "--cluster=my-cluster", "--workload=job-1"],
+        *deletes,
+        *deletes,
     ]

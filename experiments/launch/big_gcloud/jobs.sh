@@ -12,10 +12,11 @@ gcloud storage rsync --recursive gs://my-bucket/text "$HOME/jaxformer-data"
 export PATH="$HOME/.jaxformer/bin:$PATH"
 export JAXFORMER_DATA="$HOME/jaxformer-data"
 run() {
-    local code=0 pid stopped=
+    local code=0 pid= stopped=
+    trap 'stopped=yes; [ -z "$pid" ] || kill -TERM "$pid" 2> /dev/null || true' TERM
     "$@" &
     pid=$!
-    trap 'stopped=yes; kill -TERM "$pid" 2> /dev/null || true' TERM
+    if [ "$stopped" ]; then kill -TERM "$pid" 2> /dev/null || true; fi
     wait "$pid" || code=$?
     while kill -0 "$pid" 2> /dev/null; do
         code=0

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Made by jaxformer for --executor=gcloud; docs/first_tpu_run.md says more.
 set -euo pipefail
-cd "$(dirname "$0")"/../../..
+CDPATH= cd -- "$(dirname -- "$0")"/../../..
 
 case "${1:-}" in
 start)

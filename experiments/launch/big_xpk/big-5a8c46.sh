@@ -2,17 +2,18 @@
 # Made by jaxformer for --executor=xpk; docs/first_tpu_run.md says more.
 # Run by every host of v5e:4x4, 16 chips.
 set -euo pipefail
-cd "$(dirname "$0")"/../../..
+CDPATH= cd -- "$(dirname -- "$0")"/../../..
 python3 -m pip install --quiet uv
 python3 -m uv venv --quiet --allow-existing --python 3.12 "$HOME/.jaxformer"
 python3 -m uv pip install --quiet --python "$HOME/.jaxformer" \
     --constraints constraints/py312.txt --editable '.[gcs,moses,quickstart,tpu]'
 export PATH="$HOME/.jaxformer/bin:$PATH"
 run() {
-    local code=0 pid stopped=
+    local code=0 pid= stopped=
+    trap 'stopped=yes; [ -z "$pid" ] || kill -TERM "$pid" 2> /dev/null || true' TERM
     "$@" &
     pid=$!
-    trap 'stopped=yes; kill -TERM "$pid" 2> /dev/null || true' TERM
+    if [ "$stopped" ]; then kill -TERM "$pid" 2> /dev/null || true; fi
     wait "$pid" || code=$?
     while kill -0 "$pid" 2> /dev/null; do
         code=0

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Made by jaxformer for --executor=xpk; docs/first_tpu_run.md says more.
 set -euo pipefail
-cd "$(dirname "$0")"/../../..
+CDPATH= cd -- "$(dirname -- "$0")"/../../..
 
 case "${1:-}" in
 start)
@@ -20,7 +20,10 @@ watch)
     xpk workload list --cluster=my-cluster --zone=us-west4-a
     ;;
 stop)
-    xpk workload delete --cluster=my-cluster --zone=us-west4-a --workload=big-5a8c46 || true
+    failed=0
+    xpk workload delete --cluster=my-cluster --zone=us-west4-a --workload=big-5a8c46 || failed=$?
+    if [ "$failed" != 0 ]; then echo 'Not all could be ended, or some had ended before: xpk workload list --cluster=my-cluster --zone=us-west4-a shows what is left.' >&2; fi
+    exit "$failed"
     ;;
 *)
     printf '%s\n' \
