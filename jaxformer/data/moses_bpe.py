@@ -9,6 +9,7 @@ lower-cased. Prefer SentencePiece where no such result is to be reproduced.
 import contextlib
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -40,7 +41,7 @@ class MosesBpe(Tokenizer):
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ValueError("This is not a vocabulary of Moses BPE, or it is damaged.") from error
         if pieces[: len(_SPECIAL)] != list(_SPECIAL.values()) or any(
-            len(merge.split(" ")) != 2 for merge in merges
+            re.fullmatch(r"\S+ \S+", merge) is None for merge in merges
         ):
             raise ValueError("This is not a vocabulary of Moses BPE, or it is damaged.")
         super().__init__(model)
@@ -146,7 +147,8 @@ def _learn(words: Counter[str], num_merges: int) -> list[str]:
 def _apply(merges: Sequence[str]) -> Any:
     codes = io.StringIO("\n".join(["#version: 0.2", *merges]) + "\n")
     _, segmenter = _subword_nmt()
-    return segmenter(codes, separator=_GOES_ON)
+    # By their number, or the text of none would be read as a bad line, which ends the process.
+    return segmenter(codes, merges=len(merges), separator=_GOES_ON)
 
 
 def _subword_nmt() -> tuple[Any, Any]:

@@ -102,14 +102,29 @@ def test_no_text():
             train_moses_bpe(pairs, 5, source="en", target="de")
 
 
-@pytest.mark.parametrize("damage", ["", "[1]", "{}", "no JSON", "pieces", "merges"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("", "[1]", "{}", "no JSON", "pieces: one two three", "merges: one two three"),
+        *("merges: one ", "merges:  one", "merges: one\ntwo three"),
+    ],
+)
 def test_a_damaged_file(tokenizer, tmp_path, damage):
     tokenizer.save(tmp_path)
     (path,) = tmp_path.iterdir()
     fields = json.loads(path.read_text("utf-8"))
-    if damage in fields:
-        fields[damage][1] = "one two three"
+    key, _, value = damage.partition(": ")
+    if key in fields:
+        fields[key][1] = value
         damage = json.dumps(fields)
     path.write_text(damage, encoding="utf-8")
     with pytest.raises(ValueError, match=r"moses_bpe\.json: This is not a vocabulary of Moses"):
         MosesBpe.load(path)
+
+
+def test_without_merges_every_letter_is_a_piece(tokenizer, tmp_path):
+    tokenizer.save(tmp_path)
+    (path,) = tmp_path.iterdir()
+    fields = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({**fields, "merges": []}), encoding="utf-8")
+    assert spelt(MosesBpe.load(path), "the", "source")[:2] == ["t@@", "h@@"]
