@@ -60,9 +60,23 @@ def _set_up_clients() -> None:
 
     # What others write, TensorStore in this process among them, is seen at once.
     fsspec.config.conf.setdefault("gs", {}).setdefault("use_listings_cache", False)
-    for name in ("gcsfs", "google"):
+    for name in ("fsspec", "gcsfs", "google"):
         # What fails is raised, and said once.
-        logging.getLogger(name).addHandler(logging.NullHandler())
+        logger = logging.getLogger(name)
+        logger.addHandler(logging.NullHandler())
+        logger.propagate = name == "google"
+
+
+def is_folder(name: str | os.PathLike[str]) -> bool:
+    """Whether it is a folder, local or in a bucket.
+
+    Raises: OSError if the bucket cannot be asked, where a path's own `is_dir` would say no.
+    """
+    path = as_path(name)
+    if not in_bucket(path):
+        return path.is_dir()
+    with object_errors(path):
+        return path.exists() and path.is_dir()
 
 
 @contextlib.contextmanager

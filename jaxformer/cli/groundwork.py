@@ -13,6 +13,7 @@ from jaxformer.cli import build, settings
 from jaxformer.cli.mistakes import Mistake
 from jaxformer.data.batching import Shape
 from jaxformer.data.tokenizer import Tokenizer
+from jaxformer.files import is_folder
 from jaxformer.io.checkpoint import Checkpoints
 from jaxformer.io.record import check_config
 from jaxformer.model import Transformer
@@ -69,7 +70,7 @@ def look_into(
     Raises: Mistake or ValueError if the workdir holds another run, or no sound checkpoint of many.
     """
     before = check_config(workdir, config, MAY_CHANGE, settings.complete)
-    if not checkpoints_path(workdir).is_dir():
+    if not is_folder(checkpoints_path(workdir)):
         return 0, None, {}
     with Checkpoints(checkpoints_path(workdir), read_only=True) as checkpoints:
         step, faults = checkpoints.newest_sound()

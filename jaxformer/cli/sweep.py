@@ -139,6 +139,11 @@ def run(argv: Sequence[str]) -> int:
     if elsewhere:
         return _launch(chosen, rows, scale, seeds)
     folder = open_workdir(chosen.workdir)
+    if in_bucket(folder) and not chosen.print:
+        raise Mistake(
+            f"{folder} lies in a bucket, where the logs of members that run here cannot grow. Give "
+            "a local --workdir, or run the commands that --print shows."
+        )
     with mistakes():
         members = expand(rows, seeds, chosen.workdir)
         manifest = _extend(folder, Manifest(scale, members))
@@ -150,11 +155,6 @@ def run(argv: Sequence[str]) -> int:
         for member in left:
             print(f"{shlex.join(member.argv)} && {shlex.join(member.evaluate)}")
         return 0
-    if in_bucket(folder):
-        raise Mistake(
-            f"{folder} lies in a bucket, where the logs of members that run here cannot grow. Give "
-            "a local --workdir, or run the commands that --print shows."
-        )
     lost = {}
     if chosen.population:
         lost = _train_together(left, folder, chosen.population)

@@ -79,6 +79,8 @@ def _say(sentence: str) -> None:
 
 def _leave(sentence: str) -> None:
     """Ends this process at once, whatever it is at: the workdir is another's."""
-    _say(f"{sentence} This process ends, and what it has not saved is lost.")
-    sys.stdout.flush()
-    os._exit(Mistake.code)
+    try:
+        _say(f"{sentence} This process ends, and what it has not saved is lost.")
+        sys.stdout.flush()
+    finally:
+        os._exit(Mistake.code)

@@ -9,13 +9,14 @@ be renamed, a step is complete when it has its SHA256SUMS, which are written las
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from jaxformer.files import as_path, in_bucket
+from jaxformer.files import as_path, in_bucket, is_folder
 from jaxformer.io.digest import find_fault
 from jaxformer.io.expectation import as_structs, find_difference
 from jaxformer.io.hosts import channel
@@ -58,7 +59,7 @@ class Checkpoints:
             raise ValueError(f"keep={keep} would remove every checkpoint. Keep at least 1.")
         is_remote = in_bucket(directory)
         self.directory = os.fspath(directory) if is_remote else os.path.abspath(directory)
-        if read_only and not as_path(self.directory).is_dir():
+        if read_only and not is_folder(self.directory):
             raise ValueError(f"No checkpoints at {directory}: train first, or correct the path.")
         self._read_only = read_only
         self._in_flight: int | None = None
@@ -229,12 +230,20 @@ class Checkpoints:
     def _recent_steps(self) -> list[int]:
         """The steps that the newest checkpoint says were due; all, if it is older than that."""
         steps = self.all_steps()
+        if not steps:
+            return steps
         try:
             args = self._ocp.args.Composite(meta=self._ocp.args.JsonRestore())
-            recent = self._manager.restore(steps[-1], args=args)["meta"][_RECENT]
-        except (IndexError, KeyError, OSError, TypeError, ValueError):
-            # There is none, or it is damaged, which whoever reads it will say.
-            return steps
+            recent = self._manager.restore(steps[-1], args=args)["meta"].get(_RECENT, steps)
+        except Exception as error:
+            if not in_bucket(self.directory):
+                # It is damaged, which whoever reads it will say.
+                return steps
+            raise OSError(
+                errno.EIO,
+                f"Step {steps[-1]} could not be read now ({_reason(error)})",
+                self.directory,
+            ) from error
         return [step for step in steps if step in recent]
 
     def params_of(self, step: int, abstract_params: Any) -> Any:

@@ -8,7 +8,14 @@ import pathlib
 import re
 from collections.abc import Iterator
 
-from jaxformer.files import as_path, in_bucket, object_errors, replace_file, sync_folder
+from jaxformer.files import (
+    as_path,
+    in_bucket,
+    is_folder,
+    object_errors,
+    replace_file,
+    sync_folder,
+)
 
 SUMS = "SHA256SUMS"
 
@@ -77,7 +84,7 @@ def _name(path: pathlib.Path, folder: pathlib.Path) -> str:
 def _objects(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields what lies below a folder in a bucket, the sums left out."""
     for path in folder.iterdir():
-        if path.is_dir():
+        if is_folder(path):
             yield from _objects(path)
         elif path.name != SUMS:
             yield path

@@ -21,6 +21,8 @@ from jaxformer.io import lock
 from jaxformer.io.bucket import ABSENT, BucketObjects, Changed, Objects
 
 NAME = "lock"
+# Seconds; who finds a damaged lease must not wait for ever.
+_LONGEST = 3600
 
 _RENEWALS, _LOOKS = 4, 12
 """How often a lease is renewed, and looked at by who waits for its end, while it lasts."""
@@ -81,8 +83,12 @@ class Lease:
         try:
             self._write(self._generation)
         except Changed:
-            who = describe(self._objects.read(NAME))
-            raise ValueError(f"{self._folder} has been taken over by {who}.") from None
+            found = self._look()
+            if found is not None and self._mark in found[0].decode(errors="replace"):
+                # It was renewed, and the answer was lost.
+                self._generation = found[1]
+                return False
+            raise ValueError(f"{self._folder} has been taken over by {describe(found)}.") from None
         except OSError as error:
             if self._clock() - self._renewed_at < self._seconds:
                 return False
@@ -91,6 +97,13 @@ class Lease:
                 f"({error.strerror or error})."
             ) from error
         return True
+
+    def _look(self) -> tuple[bytes, int] | None:
+        """Returns what lies there; None too if that cannot be had."""
+        try:
+            return self._objects.read(NAME)
+        except OSError:
+            return None
 
     def give_back(self) -> None:
         """Ends the lease, if it is not lost."""
@@ -147,20 +160,27 @@ def lease(
     Raises: ValueError and OSError as `Lease.take`.
     """
     place = os.fspath(folder)
+    if seconds > _LONGEST:
+        raise ValueError(
+            f"A lease of {seconds:g} seconds on {place} is too long to wait for. Give at most "
+            f"--lost_timeout={_LONGEST}."
+        )
     held = Lease(objects or BucketObjects(place), place, seconds)
     held.take(say)
     is_over = threading.Event()
 
     def keep() -> None:
-        pause = held.pause
-        while not is_over.wait(pause):
-            try:
+        told, pause = f"The lease on {place} is renewed no more.", held.pause
+        try:
+            while not is_over.wait(pause):
                 # After a failure sooner, for the time is short.
                 pause = held.pause if held.renew() else held.pause / 4
-            except ValueError as error:
-                if not is_over.is_set():
-                    on_loss(str(error))
-                return
+        except ValueError as error:
+            told = str(error)
+        finally:
+            # After a fault of the program too, since nothing renews it then.
+            if not is_over.is_set():
+                on_loss(told)
 
     thread = threading.Thread(target=keep, name="lease", daemon=True)
     thread.start()
@@ -198,4 +218,4 @@ def _seconds(content: bytes, default: float) -> float:
         seconds = float(json.loads(content)["seconds"])
     except (ValueError, LookupError, TypeError, RecursionError, OverflowError):
         return default
-    return seconds if 0 < seconds <= 3600 else default
+    return seconds if 0 < seconds <= _LONGEST else default

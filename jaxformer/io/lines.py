@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from jaxformer.files import replace_file
+from jaxformer.files import is_folder, replace_file
 from jaxformer.io.bucket import ABSENT, Objects
 
 Keep = Callable[[pathlib.Path, bytes], bytes]
@@ -146,7 +146,7 @@ def parts(path: pathlib.Path) -> Iterator[tuple[pathlib.Path, bytes]]:
 
     Raises: OSError if there is none, or it cannot be read.
     """
-    if not path.is_dir():
+    if not is_folder(path):
         yield path, path.read_bytes()
         return
     for part in sorted(path.iterdir()):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxformer.data.tokenizer import Tokenizer
+from jaxformer.files import is_folder
 from jaxformer.io import environment
 from jaxformer.io.hosts import Channel
 from jaxformer.io.lease import holder
@@ -28,7 +29,7 @@ def compare_programs(workdir: Path, config: Mapping[str, Any], channel: Channel)
         return
     channel.wait_for_all()
     folder = checkpoints_path(workdir)
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    names = [path.name for path in folder.iterdir()] if is_folder(folder) else []
     facts = {
         "code": {"git": environment.package_source(), **environment.versions()},
         "config": config,

@@ -5,6 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 
+from jaxformer.files import is_folder
 from jaxformer.io.checkpoint import Checkpoints
 from jaxformer.io.digest import SUMS, find_fault
 from tests.bucket_server import BucketServer, Stored
@@ -91,6 +92,24 @@ def test_a_bucket_that_is_silent_does_not_make_a_checkpoint_damaged(server):
     server.refuse = lambda method, name: 400 if "/state/d/" in name else 0
     with pytest.raises(Exception, match="It was to be refused"):
         find_fault(f"{FOLDER}/1")
+
+
+def test_a_bucket_that_is_silent_changes_neither_what_is_there_nor_what_is_averaged(server):
+    with Checkpoints(FOLDER, keep=1) as checkpoints:
+        checkpoints.save(make_state(1), best=1)
+        checkpoints.save(make_state(2), best=1)
+        assert checkpoints.last_steps(3) == [2]
+        server.refuse = lambda method, name: 403 if "/2/meta/" in name else 0
+        with pytest.raises(OSError, match="Step 2 could not be read now"):
+            checkpoints.last_steps(3)
+        server.refuse = lambda method, name: 0
+        assert checkpoints.last_steps(3) == [2]
+    assert is_folder(FOLDER)
+    assert not is_folder(f"{FOLDER}/7")
+    server.refuse = lambda method, name: 403
+    with pytest.raises(OSError, match="It was to be refused"):
+        is_folder(FOLDER)
+    server.refuse = lambda method, name: 0
 
 
 def test_a_save_that_cannot_be_written_keeps_the_others(server):

@@ -114,6 +114,69 @@ def test_a_bucket_that_cannot_be_reached_is_borne_until_the_lease_has_ended():
         held.renew()
 
 
+def test_a_renewal_whose_answer_was_lost_is_one_all_the_same():
+    objects, clock = MemoryObjects(), Clock()
+    held = make(objects, clock)
+    held.take()
+    write = objects.write
+
+    def lose_the_answer(*args):
+        write(*args)
+        raise OSError("no answer")
+
+    objects.write = lose_the_answer
+    assert not held.renew()
+    objects.write = write
+    # Its own generation is unknown to it until it has looked.
+    assert not held.renew()
+    assert held.renew()
+    held.give_back()
+    assert objects.stored == {}
+
+
+def test_who_has_lost_it_and_cannot_ask_to_whom_is_told():
+    objects = MemoryObjects()
+    held = make(objects, Clock())
+    held.take()
+    objects.write(NAME, b"{}", objects.stored[NAME][1])
+
+    def fail(name):
+        raise OSError("the network is down")
+
+    objects.read = fail
+    with pytest.raises(ValueError, match="has been taken over by another process"):
+        held.renew()
+
+
+def test_a_lease_that_nobody_could_wait_for_is_refused():
+    objects = MemoryObjects()
+    with (
+        pytest.raises(ValueError, match="A lease of 7200 seconds on gs://bucket/run is too long"),
+        lease(FOLDER, 7200, say=print, on_loss=print, objects=objects),
+    ):
+        pass
+    assert objects.stored == {}
+
+
+def test_a_fault_of_the_thread_is_a_loss(monkeypatch):
+    faults = []
+    monkeypatch.setattr(threading, "excepthook", faults.append)
+    objects, told, is_told = MemoryObjects(), [], threading.Event()
+
+    def on_loss(sentence):
+        told.append(sentence)
+        is_told.set()
+
+    def fail(name, data, generation):
+        raise KeyError(name)
+
+    with lease(FOLDER, 0.2, say=print, on_loss=on_loss, objects=objects):
+        objects.write = fail
+        assert is_told.wait(30)
+    assert told == [f"The lease on {FOLDER} is renewed no more."]
+    assert [fault.exc_type for fault in faults] == [KeyError]
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"{", b"[]", b'{"holder": 3, "seconds": "nan"}', b'{"seconds": 1e9}', b"[" * 100_000],
