@@ -4,8 +4,8 @@ Command:   jaxformer train --config=configs/parsing_small.py --workdir=runs/pars
            python experiments/table4_parsing.py --workdir=runs/parsing --split=test
 Hardware:  two CPU cores.
 Time:      three hours of steps on cores that much other work shared; not measured on quiet ones.
-Expected:  labelled F1 35 on the validation split, with half of the outputs malformed, which is too
-           few steps (docs/parsing.md).
+Expected:  labelled F1 35 on the validation split, with half of the outputs malformed
+           (docs/parsing.md).
 
 The trees are CRAFT's, of biomedical articles, so that F1 does not compare with the paper's on the
 Wall Street Journal. Files: data.manual_dir or $JAXFORMER_DATA/treebank (see docs/parsing.md).

@@ -3,7 +3,7 @@
 Command:   jaxformer sweep configs/table3/*.py --scale=laptop --seeds=3 --workdir=runs/table3
            jaxformer train --config=configs/table3/base.py:laptop/base --workdir=runs/one
 Hardware:  eight P100 in the paper, for `paper`, not run; two CPU cores for `laptop`.
-Time:      12 hours in the paper; 40 minutes on a laptop's cores that much other work shared.
+Time:      12 hours in the paper; 36 minutes of steps on a laptop's cores that other work shared.
 Expected:  perplexity 4.92 and 25.8 BLEU on newstest2013 (paper); on a laptop, with
            model.product_dtype=bfloat16, 6.86 and 35.8 sacreBLEU on Multi30k's validation split,
            one seed (experiments/results/attention_maps).

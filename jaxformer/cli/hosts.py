@@ -9,6 +9,7 @@ from collections.abc import Generator
 
 from jaxformer.cli.mistakes import Mistake, describe_end, mistakes
 from jaxformer.cli.options import Options, number, whole_number
+from jaxformer.cli.workdir import LOST_TIMEOUT
 
 Company = tuple[tuple[str, int], int, int]
 """Host and port of process 0, how many processes there are, and which of them this is."""
@@ -33,7 +34,7 @@ def add_host_options(options: Options) -> None:
     options.add_argument(
         "--lost_timeout",
         type=whole_number,
-        default=60,
+        default=LOST_TIMEOUT,
         metavar="SECONDS",
         help="without a sign of life until a process counts as lost (default: %(default)s)",
     )

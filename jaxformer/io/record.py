@@ -186,7 +186,7 @@ class Metrics:
     Opening it cuts the file back to the state that the run goes on from: lines of steps after
     `resume_step` (0 for a new run) are dropped, and so is a last line that a kill has torn.
 
-    In a bucket a line is there ten seconds later, or when `sync` returns.
+    In a bucket a line is there with the first one ten seconds later, or when `sync` returns.
 
     Raises: ValueError if a line other than the last is not a row: that is damage, not a kill.
     """
