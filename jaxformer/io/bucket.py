@@ -107,8 +107,8 @@ class BucketObjects:
             with self._told(name):
                 blob.upload_from_string(data, if_generation_match=generation, **self._patience())
         except Changed:
-            # Perhaps by this very request, whose answer was lost on its way.
-            found = self.read(name)
+            # Perhaps by this very request, whose answer was lost on its way; only content tells.
+            found = self.read(name) if data else None
             if found is None or found[0] != data:
                 raise
             return found[1]

@@ -53,6 +53,10 @@ def test_a_write_whose_answer_is_lost_is_known_as_ones_own(server):
     server.put = lose
     generation = objects.write("a", b"mine", ABSENT)
     assert objects.read("a") == (b"mine", generation)
+    # Anybody's empty object looks the same.
+    server.put = lose
+    with pytest.raises(Changed):
+        objects.write("b", b"", ABSENT)
 
 
 def test_names_are_those_directly_in_the_folder(server):
@@ -97,7 +101,11 @@ def test_lines_of_metrics_go_on_where_they_stopped(server):
         metrics.write({"step": 2})
         metrics.write({"step": 3})
     with Metrics(path, 2) as metrics:
+        assert [row["step"] for row in read_metrics(path)] == [1, 2]
         metrics.write({"step": 4})
+        # A process that has lost the run, and wakes, finds its next segment taken.
+        with pytest.raises(Changed):
+            BucketObjects(path).write("00000002.jsonl", b"{}", ABSENT)
     assert [row["step"] for row in read_metrics(path)] == [1, 2, 4]
     assert as_path(path).exists()
     assert sorted(server.objects) == [
