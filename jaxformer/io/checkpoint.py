@@ -58,7 +58,9 @@ class Checkpoints:
         if keep < 1:
             raise ValueError(f"keep={keep} would remove every checkpoint. Keep at least 1.")
         is_remote = in_bucket(directory)
-        self.directory = os.fspath(directory) if is_remote else os.path.abspath(directory)
+        # The path of a bucket also sets up its clients, whom Orbax calls on its own.
+        directory = as_path(directory) if is_remote else os.path.abspath(directory)
+        self.directory = os.fspath(directory)
         if read_only and not is_folder(self.directory):
             raise ValueError(f"No checkpoints at {directory}: train first, or correct the path.")
         self._read_only = read_only

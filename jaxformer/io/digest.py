@@ -18,23 +18,18 @@ from jaxformer.files import (
 )
 
 SUMS = "SHA256SUMS"
+PROMISE = b"Not complete"
 
 _LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)\n")
 
 
 def write_sums(folder: str | os.PathLike[str]) -> None:
-    """Writes the sums of all files below `folder` to its SHA256SUMS.
+    """Writes the sums of all files below a local folder to its SHA256SUMS.
 
-    When it returns, the files, their names and the sums have reached the disk. Those in a bucket
-    are summed as they have arrived there.
+    When it returns, the files, their names and the sums have reached the disk.
     """
-    folder = as_path(folder)
+    folder = pathlib.Path(folder)
     lines = []
-    if in_bucket(folder):
-        with object_errors(folder):
-            lines = [(_name(path, folder), _sum(path)) for path in _objects(folder)]
-        replace_file(folder / SUMS, _format(lines))
-        return
     for parent, _, files in os.walk(folder):
         for file in files:
             path = pathlib.Path(parent, file)
@@ -42,6 +37,23 @@ def write_sums(folder: str | os.PathLike[str]) -> None:
                 lines.append((_name(path, folder), _sum(path, is_new=True)))
         sync_folder(parent)
     replace_file(folder / SUMS, _format(lines))
+
+
+def sums_of_objects(folder: str | os.PathLike[str]) -> str:
+    """Returns the text of SHA256SUMS for a folder in a bucket, as its objects are read back."""
+    folder = as_path(folder)
+    with object_errors(folder):
+        return _format([(_name(path, folder), _sum(path)) for path in _objects(folder)])
+
+
+def has_sums(folder: str | os.PathLike[str]) -> bool:
+    """Returns whether `folder` has sums, and not a mere promise of them (see commit.py)."""
+    path = as_path(folder) / SUMS
+    try:
+        with object_errors(path):
+            return not path.read_bytes().startswith(PROMISE)
+    except FileNotFoundError:
+        return False
 
 
 def find_fault(folder: str | os.PathLike[str]) -> str | None:

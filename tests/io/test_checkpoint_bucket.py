@@ -1,6 +1,8 @@
 """Checkpoints in a bucket: whole or not there, summed, kept, and set aside where damaged."""
 
+import contextlib
 import importlib.util
+import threading
 
 import numpy as np
 import pytest
@@ -84,6 +86,39 @@ def test_a_checkpoint_is_complete_with_its_sums_and_damage_is_found(server):
         assert checkpoints.all_steps() == [3]
         checkpoints.save(make_state(4))
     assert steps_of(server) == {"3", "4", "3.damaged"}
+
+
+def test_of_two_who_write_a_step_the_later_one_completes_it(server):
+    put, releases, arrived = server.put, [], threading.Semaphore(0)
+
+    def hold(name, data, query):
+        if name == "run/checkpoints/2/commit_success.txt":
+            releases.append(threading.Event())
+            arrived.release()
+            assert releases[-1].wait(60)
+        return put(name, data, query)
+
+    server.put = hold
+    with contextlib.ExitStack() as stack:
+        lost = stack.enter_context(Checkpoints(FOLDER))
+        lost.save(make_state(1))
+        lost.wait()
+        lost.save(make_state(2))
+        assert arrived.acquire(timeout=60)
+        # Its lease has ended, and another goes on.
+        new = stack.enter_context(Checkpoints(FOLDER))
+        assert new.all_steps() == [1]
+        new.save(make_state(2))
+        assert arrived.acquire(timeout=60)
+        releases[0].set()
+        with pytest.raises(OSError, match=r"Checkpoint 2 could not be .*Another process has writ"):
+            lost.wait()
+        with Checkpoints(FOLDER, read_only=True) as reader:
+            assert reader.all_steps() == [1]
+        releases[1].set()
+        new.wait()
+        assert new.newest_sound() == (2, {})
+        assert_same(new.restore(ABSTRACT), make_state(2))
 
 
 def test_a_bucket_that_is_silent_does_not_make_a_checkpoint_damaged(server):
