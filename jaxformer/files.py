@@ -90,6 +90,7 @@ def object_errors(path: str | os.PathLike[str]) -> Generator[None]:
         if not is_of_bucket(error):
             raise
         told = " ".join(str(error).split()) or type(error).__name__
+        told = f"The bucket cannot be reached ({told})"
         raise OSError(errno.EIO, told, os.fspath(path)) from error
 
 

@@ -196,7 +196,7 @@ class Checkpoints:
         `sharding` too is restored to it, any other to the first local device.
 
         Raises: ValueError if there is no such step, if a leaf is missing or another than expected,
-          or if the files are damaged.
+          or if the files are damaged; OSError if a bucket cannot be read now.
         """
         step = self._choose(step)
         target = as_structs(abstract_state)
@@ -205,7 +205,7 @@ class Checkpoints:
             args = self._ocp.args.Composite(state=self._ocp.args.StandardRestore(target))
             return self._manager.restore(step, args=args)["state"]
         except Exception as error:
-            raise self._unreadable(step, _reason(error)) from error
+            raise self._unread(step, error) from error
 
     def last_params(self, n: int, abstract_params: Any) -> Iterator[Any]:
         """Yields the parameters, and nothing else, of `last_steps(n)`, newest first.
@@ -241,11 +241,7 @@ class Checkpoints:
             if not in_bucket(self.directory):
                 # It is damaged, which whoever reads it will say.
                 return steps
-            raise OSError(
-                errno.EIO,
-                f"Step {steps[-1]} could not be read now ({_reason(error)})",
-                self.directory,
-            ) from error
+            raise self._unread(steps[-1], error) from error
         return [step for step in steps if step in recent]
 
     def params_of(self, step: int, abstract_params: Any) -> Any:
@@ -267,7 +263,7 @@ class Checkpoints:
                     path = os.path.join(self.directory, str(step), "state")
                     params = reader.restore(path, args=args)["params"]
                 except Exception as error:
-                    raise self._unreadable(step, _reason(error)) from error
+                    raise self._unread(step, error) from error
                 yield params
 
     def read_meta(self, step: int | None = None) -> dict[str, Any]:
@@ -279,7 +275,7 @@ class Checkpoints:
             meta = self._manager.restore(step, args=args)["meta"]
             return {name: value for name, value in meta.items() if name != _RECENT}
         except Exception as error:
-            raise self._unreadable(step, _reason(error)) from error
+            raise self._unread(step, error) from error
 
     def close(self) -> None:
         """Waits for the save in flight and ends Orbax's threads. Raises: OSError as `wait`."""
@@ -327,7 +323,7 @@ class Checkpoints:
         try:
             stored = self._manager.item_metadata(step)["state"].tree
         except Exception as error:
-            raise self._unreadable(step, _reason(error)) from error
+            raise self._unread(step, error) from error
         difference = find_difference(stored, target, part)
         if difference:
             raise ValueError(
@@ -361,6 +357,13 @@ class Checkpoints:
             f"Checkpoint {step} could not be written to {self.directory} "
             f"({_reason(error)}). Those there are kept: {kept}."
         )
+
+    def _unread(self, step: int, error: Exception) -> OSError | ValueError:
+        """What a failure to read files says, whose sums are right as far as they are known."""
+        if in_bucket(self.directory):
+            told = f"Step {step} could not be read now ({_reason(error)})"
+            return OSError(errno.EIO, told, self.directory)
+        return self._unreadable(step, _reason(error))
 
     def _unreadable(self, step: int, reason: str) -> ValueError:
         return ValueError(

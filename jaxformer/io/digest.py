@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import pathlib
@@ -64,6 +65,11 @@ def find_fault(folder: str | os.PathLike[str]) -> str | None:
     Raises: OSError if a bucket cannot be reached, which says nothing about what it holds.
     """
     folder = as_path(folder)
+    with object_errors(folder):
+        return _find_fault(folder)
+
+
+def _find_fault(folder: pathlib.Path) -> str | None:
     try:
         text = (folder / SUMS).read_bytes().decode("utf-8", "replace")
     except OSError as error:
@@ -113,5 +119,6 @@ def _describe(name: str, error: Exception, folder: pathlib.Path) -> str:
     if isinstance(error, FileNotFoundError):
         return f"{name} is missing"
     if in_bucket(folder):
-        raise error
+        # Some refusals are ValueErrors.
+        raise OSError(errno.EIO, " ".join(str(error).split()), f"{folder / name}") from error
     return f"{name} cannot be read: {getattr(error, 'strerror', None) or error}"

@@ -124,8 +124,22 @@ def test_of_two_who_write_a_step_the_later_one_completes_it(server):
 def test_a_bucket_that_is_silent_does_not_make_a_checkpoint_damaged(server):
     with Checkpoints(FOLDER) as checkpoints:
         checkpoints.save(make_state(1))
+    with Checkpoints(FOLDER, read_only=True) as checkpoints:
+        assert checkpoints.newest_sound() == (1, {})
+        server.refuse = lambda method, name: 400 if "/1/" in name else 0
+        for read in (
+            checkpoints.read_meta,
+            lambda: checkpoints.restore(ABSTRACT),
+            lambda: checkpoints.params_of(1, ABSTRACT.params),
+        ):
+            with pytest.raises(OSError, match="Step 1 could not be read now") as raised:
+                read()
+            assert "Move" not in str(raised.value)
     server.refuse = lambda method, name: 400 if "/state/d/" in name else 0
-    with pytest.raises(Exception, match="It was to be refused"):
+    with pytest.raises(OSError, match="The bucket cannot be reached .It was to be refused"):
+        find_fault(f"{FOLDER}/1")
+    server.refuse = lambda method, name: 403 if "/state/d/" in name else 0
+    with pytest.raises(OSError, match=rf"Forbidden.*refused: '{FOLDER}/1/state/d/"):
         find_fault(f"{FOLDER}/1")
 
 
