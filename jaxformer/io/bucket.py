@@ -64,15 +64,14 @@ class BucketObjects:
         self._bucket = _connect(self._folder).bucket(name)
 
     def check(self) -> None:
-        """Finds within seconds what keeps the folder from being read.
+        """Finds what keeps the folder from being read.
 
         Raises: ValueError if there is no such bucket; OSError if the credentials do not permit it,
           or the bucket cannot be reached.
         """
         client = self._bucket.client
-        # Not tried again, as a mistake would be for minutes.
         found = client.list_blobs(
-            self._bucket, prefix=self._prefix, max_results=1, timeout=self._seconds, retry=None
+            self._bucket, prefix=self._prefix, max_results=1, **self._patience()
         )
         try:
             with self._told():

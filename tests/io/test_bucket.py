@@ -76,6 +76,13 @@ def test_what_the_bucket_refuses_names_the_object(server):
         BucketObjects("gs://other/run").check()
 
 
+def test_a_refusal_that_passes_is_borne(server):
+    codes = iter([503, 429])
+    server.refuse = lambda method, name: next(codes, 0)
+    BucketObjects("gs://bucket/run").check()
+    assert list(codes) == []
+
+
 def test_records_are_replaced_and_read(server):
     config = {"train": {"seed": 1}}
     write_config("gs://bucket/run", config)
