@@ -17,8 +17,8 @@ from typing import Protocol
 from jaxformer.files import is_folder, replace_file
 from jaxformer.io.bucket import ABSENT, Changed, Objects
 
-Keep = Callable[[pathlib.Path, bytes], bytes]
-"""The path and the content of a part -> what of it is gone on with."""
+Keep = Callable[[pathlib.Path, bytes, bool], bytes]
+"""Path and content of a part, and whether it is the last -> what of it is gone on with."""
 
 _SECONDS_BETWEEN_UPLOADS = 10.0
 
@@ -48,7 +48,7 @@ class FileLines:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             before = path.read_bytes()
-            after = keep(path, before)
+            after = keep(path, before, True)
             if after != before:
                 replace_file(path, after)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
@@ -105,7 +105,7 @@ class SegmentLines:
             if found is None:
                 continue
             before, generation = found
-            after = keep(path / name, before)
+            after = keep(path / name, before, name == names[-1])
             if not after:
                 objects.delete(name, generation)
             elif after != before:
@@ -154,13 +154,14 @@ class SegmentLines:
         self._generation = self._objects.write(name, self._segment, self._generation)
 
 
-def parts(path: pathlib.Path) -> Iterator[tuple[pathlib.Path, bytes]]:
-    """Yields path and content of a file, or of each segment in a folder of them.
+def parts(path: pathlib.Path) -> Iterator[tuple[pathlib.Path, bytes, bool]]:
+    """Yields path, content, and whether it is the last: of a file, or of each segment in a folder.
 
     Raises: OSError if there is none, or it cannot be read.
     """
     if not is_folder(path):
-        yield path, path.read_bytes()
+        yield path, path.read_bytes(), True
         return
-    for part in sorted(path.iterdir()):
-        yield part, part.read_bytes()
+    found = sorted(path.iterdir())
+    for part in found:
+        yield part, part.read_bytes(), part == found[-1]
