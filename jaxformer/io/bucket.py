@@ -10,11 +10,13 @@ import pathlib
 from collections.abc import Generator
 from typing import Any, Protocol
 
+from jaxformer.files import patience
+
 ABSENT = 0
 """The generation of an object that is not there."""
 
-SECONDS = 15.0
-"""Until a request is given up, as a rule."""
+_ANSWER = 15.0
+"""Seconds until a request that is not answered is sent again."""
 
 
 class Changed(OSError):
@@ -51,11 +53,11 @@ class Objects(Protocol):
 class BucketObjects:
     """`Objects` of Google Cloud Storage."""
 
-    def __init__(self, folder: str | os.PathLike[str], seconds: float = SECONDS) -> None:
+    def __init__(self, folder: str | os.PathLike[str], seconds: float | None = None) -> None:
         """Asks nothing of the bucket yet.
 
         Args:
-          seconds: until a request, tried again and again, is given up.
+          seconds: until a request, tried again and again, is given up; `patience()` without.
 
         Raises: ValueError if the extra gcs is not installed, or there are no credentials.
         """
@@ -128,7 +130,8 @@ class BucketObjects:
     def _patience(self) -> dict[str, Any]:
         from google.cloud.storage.retry import DEFAULT_RETRY
 
-        return {"timeout": self._seconds, "retry": DEFAULT_RETRY.with_timeout(self._seconds)}
+        seconds = patience() if self._seconds is None else self._seconds
+        return {"timeout": min(_ANSWER, seconds), "retry": DEFAULT_RETRY.with_timeout(seconds)}
 
     @contextlib.contextmanager
     def _told(self, name: str = "") -> Generator[None]:

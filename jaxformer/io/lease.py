@@ -17,9 +17,9 @@ import uuid
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 
-from jaxformer.files import in_bucket
+from jaxformer.files import in_bucket, patience, patient
 from jaxformer.io import lock
-from jaxformer.io.bucket import ABSENT, SECONDS, BucketObjects, Changed, Objects
+from jaxformer.io.bucket import ABSENT, BucketObjects, Changed, Objects
 
 NAME = "lock"
 # Seconds; who finds a damaged lease must not wait for ever.
@@ -180,7 +180,7 @@ def lease(
             f"A lease of {seconds:g} seconds on {place} is too long to wait for. Give at most "
             f"--lost_timeout={_LONGEST}."
         )
-    objects = objects or BucketObjects(place, min(SECONDS, seconds / _RENEWALS))
+    objects = objects or BucketObjects(place, min(patience(), seconds / _RENEWALS))
     held = Lease(objects, place, seconds)
     held.take(say)
     is_over = threading.Event()
@@ -206,7 +206,9 @@ def lease(
     thread = threading.Thread(target=keep, name="lease", daemon=True)
     thread.start()
     try:
-        yield
+        # What else this process asks need not be given up while the lease bears the silence.
+        with patient(max(patience(), seconds)):
+            yield
     finally:
         is_over.set()
         thread.join()

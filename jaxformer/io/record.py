@@ -272,9 +272,7 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
     return value
 
 
-def _rows(
-    path: pathlib.Path, text: bytes, is_last: bool
-) -> Iterator[tuple[bytes, dict[str, Any]]]:
+def _rows(path: pathlib.Path, text: bytes, is_last: bool) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """Yields (line, row) of every line but a broken last one of the last part."""
     lines = text.rstrip(b"\n").split(b"\n") if text.strip() else []
     for number, line in enumerate(lines, start=1):

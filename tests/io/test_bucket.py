@@ -1,18 +1,15 @@
 """Objects in a bucket, through Google's own client: conditions, answers that are lost, refusals."""
 
 import errno
-import importlib.util
 
 import pytest
 
-from jaxformer.files import as_path, replace_file
+from jaxformer.files import as_path, patient, replace_file
 from jaxformer.io.bucket import ABSENT, BucketObjects, Changed
 from jaxformer.io.record import Metrics, read_config, read_metrics, write_config
 from tests.bucket_server import BucketServer
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("gcsfs") is None, reason="needs jaxformer[gcs]"
-)
+pytestmark = pytest.mark.needs("gcs")
 
 
 @pytest.fixture
@@ -77,10 +74,38 @@ def test_what_the_bucket_refuses_names_the_object(server):
 
 
 def test_a_refusal_that_passes_is_borne(server):
-    codes = iter([503, 429])
+    objects, codes = BucketObjects("gs://bucket/run"), iter([503, 429])
+    server.refuse = lambda method, name: 503
+    with patient(0.1), pytest.raises(OSError, match="cannot be reached"):
+        objects.check()
     server.refuse = lambda method, name: next(codes, 0)
-    BucketObjects("gs://bucket/run").check()
+    objects.check()
     assert list(codes) == []
+
+
+def test_files_are_asked_for_as_patiently(server, monkeypatch):
+    path, errors = as_path("gs://bucket/run/config.json"), []
+    server.put("run/config.json", b"{}", {})
+    import gcsfs
+
+    refusal = gcsfs.retry.HttpError
+    request = gcsfs.GCSFileSystem._request
+
+    async def give_up(*args, **kwargs):
+        if errors:
+            raise errors.pop()
+        return await request(*args, **kwargs)
+
+    monkeypatch.setattr(gcsfs.GCSFileSystem, "_request", give_up)
+    errors[:] = [refusal({"code": 503, "message": "silent"}) for _ in range(3)]
+    assert path.read_bytes() == b"{}"
+    assert errors == []
+    errors[:] = [refusal({"code": 503, "message": "silent"})]
+    with patient(-1.0), pytest.raises(refusal):
+        path.read_bytes()
+    errors[:] = [refusal({"code": 400, "message": "wrong"})]
+    with pytest.raises(refusal):
+        path.read_bytes()
 
 
 def test_records_are_replaced_and_read(server):
