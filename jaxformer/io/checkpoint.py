@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -207,16 +207,6 @@ class Checkpoints:
         except Exception as error:
             raise self._unread(step, error) from error
 
-    def last_params(self, n: int, abstract_params: Any) -> Iterator[Any]:
-        """Yields the parameters, and nothing else, of `last_steps(n)`, newest first.
-
-        One is read when it is asked for, and not held on to.
-
-        Raises: ValueError as `restore`, and if n < 1 or there is no checkpoint at all.
-        """
-        self._choose(None)
-        return self._read_params(self.last_steps(n), abstract_params)
-
     def last_steps(self, n: int) -> list[int]:
         """Returns the newest `n` steps that stay for their age, newest first.
 
@@ -244,11 +234,11 @@ class Checkpoints:
             raise self._unread(steps[-1], error) from error
         return [step for step in steps if step in recent]
 
-    def params_of(self, step: int, abstract_params: Any) -> Any:
-        """Returns the parameters, and nothing else, saved at `step`. Raises: as `restore`."""
-        return next(self._read_params([self._choose(step)], abstract_params))
+    def params_of(self, steps: Sequence[int], abstract_params: Any) -> Iterator[Any]:
+        """Yields the parameters, and nothing else, saved at each step.
 
-    def _read_params(self, steps: list[int], abstract_params: Any) -> Iterator[Any]:
+        One is read when it is asked for, and not held on to. Raises: as `restore`, for the step.
+        """
         target = {"params": as_structs(abstract_params)}
         args = self._ocp.args.PyTreeRestore(
             item=target,
@@ -258,7 +248,7 @@ class Checkpoints:
         # Not the manager: it is bound to the whole state, and refuses a part of it.
         with self._ocp.Checkpointer(self._ocp.PyTreeCheckpointHandler()) as reader:
             for step in steps:
-                self._check(step, target, "params.")
+                self._check(self._choose(step), target, "params.")
                 try:
                     path = os.path.join(self.directory, str(step), "state")
                     params = reader.restore(path, args=args)["params"]
