@@ -25,9 +25,7 @@ from tests.cli.test_hosts import run_pair
 from tests.cli.test_mistakes import one_sentence
 from tests.cli.test_resume import lines_of, state_of
 
-needs_clients = pytest.mark.skipif(
-    importlib.util.find_spec("gcsfs") is None, reason="needs jaxformer[gcs]"
-)
+needs_clients = pytest.mark.needs("gcs")
 LOST_TIMEOUT = 20
 ENDLESS = "--config.train.num_steps=100000"
 
@@ -171,6 +169,17 @@ class Machines:
                 with open(path, "ab") as file:
                     file.write(stored.data)
         return folder
+
+
+@needs_clients
+def test_members_that_run_here_need_a_local_folder(server, tiny):
+    for more in ([], ["--jobs=2"], ["--population=2"]):
+        told = one_sentence(run_command(*arguments("sweep", tiny, "gs://bucket/sweep"), *more))
+        assert told == (
+            "gs://bucket/sweep lies in a bucket, where the logs of members that run here cannot "
+            "grow. Give a local --workdir, or run the commands that --print shows."
+        )
+    assert server.objects == {}
 
 
 @needs_clients
