@@ -7,12 +7,14 @@ A name is that of a local file, or of an object in a bucket of Google Cloud Stor
 import contextlib
 import errno
 import functools
+import importlib.util
 import json
 import logging
 import math
 import os
 import re
 import shutil
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +22,8 @@ from typing import Any, cast
 _DEEPEST = 50
 _BUCKETS = "gs://"
 # Whose errors are those of a bucket: what is installed with the extra gcs.
+# Seconds, the innermost last; the first are those of a command that holds nothing.
+_patience = [15.0]
 _CLIENTS = ("aiohttp", "gcsfs", "google.api_core", "google.auth", "google.cloud", "requests")
 
 
@@ -60,11 +64,51 @@ def _set_up_clients() -> None:
 
     # What others write, TensorStore in this process among them, is seen at once.
     fsspec.config.conf.setdefault("gs", {}).setdefault("use_listings_cache", False)
+    if importlib.util.find_spec("gcsfs") is not None:
+        _make_patient()
     for name in ("fsspec", "gcsfs", "google"):
         # What fails is raised, and said once.
         logger = logging.getLogger(name)
         logger.addHandler(logging.NullHandler())
         logger.propagate = name == "google"
+
+
+def _make_patient() -> None:
+    """Has the client of all files bear refusals as long as those of single objects are borne.
+
+    By itself it tries six times, which takes half a minute.
+    """
+    import fsspec
+    from gcsfs.core import GCSFileSystem
+    from gcsfs.retry import is_retriable
+
+    class PatientFileSystem(GCSFileSystem):
+        async def _call(self, *args: Any, **kwargs: Any) -> Any:
+            start = time.monotonic()
+            while True:
+                try:
+                    return await super()._call(*args, **kwargs)
+                except Exception as error:
+                    if not is_retriable(error) or time.monotonic() - start > patience():
+                        raise
+
+    for name in ("gs", "gcs"):
+        fsspec.register_implementation(name, PatientFileSystem, clobber=True)
+
+
+def patience() -> float:
+    """Returns the seconds for which this process asks a bucket again that is silent or refuses."""
+    return _patience[-1]
+
+
+@contextlib.contextmanager
+def patient(seconds: float) -> Generator[None]:
+    """Gives all requests of this process so much patience meanwhile."""
+    _patience.append(seconds)
+    try:
+        yield
+    finally:
+        _patience.pop()
 
 
 def is_folder(name: str | os.PathLike[str]) -> bool:
@@ -90,6 +134,7 @@ def object_errors(path: str | os.PathLike[str]) -> Generator[None]:
         if not is_of_bucket(error):
             raise
         told = " ".join(str(error).split()) or type(error).__name__
+        told = f"The bucket cannot be reached ({told})"
         raise OSError(errno.EIO, told, os.fspath(path)) from error
 
 

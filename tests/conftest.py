@@ -1,7 +1,8 @@
 """What every test runs under: the CPU, a folder of caches of our own, and the markers.
 
 `slow` and `needs(...)` tests are left out unless `--all` is given, which ends with a list of what
-could not be run here and why; `--needs=NAME` runs just the tests that need NAME.
+could not be run here and why; `--needs=NAME` runs just the tests that need NAME. What needs only
+what the extra dev brings is always run where that is installed.
 """
 
 import hashlib
@@ -71,6 +72,7 @@ def _missing_browser() -> str | None:
 
 
 NEEDS = {
+    "gcs": lambda: _missing_module("gcsfs", "`pip install 'jaxformer[gcs]'` brings it"),
     "root": _missing_root,
     "browser": _missing_browser,
     "torch": lambda: _missing_module("torch", "`make test-torch` installs it and runs these"),
@@ -80,6 +82,9 @@ NEEDS = {
     "launchers": _missing_launchers,
     "tpu-compiler": lambda: _missing_module("libtpu", "`make test-tpu` installs it and runs these"),
 }
+
+# Parts of the extra dev, which only environments of another kind lack.
+OF_DEV = {"gcs"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -111,7 +116,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     def is_wanted(item: pytest.Item) -> bool:
         if asked:
             return bool(asked & _needs(item))
-        special = _needs(item) or item.get_closest_marker("slow")
+        special = _needs(item) - OF_DEV or item.get_closest_marker("slow")
         return config.getoption("--all") or not special
 
     wanted = {item: is_wanted(item) for item in items}

@@ -21,13 +21,17 @@ def test_absent(): raise AssertionError("its need is absent")
 @pytest.mark.needs("present")
 def test_present(): pass
 
+@pytest.mark.needs("of_dev")
+def test_of_dev(): pass
+
 def test_skipped(): pytest.skip("for a reason of its own")
 """
 
 # Stands in for the real needs, of which a machine may have any.
 NEEDS = """
 NEEDS.clear()
-NEEDS.update(absent=lambda: "there is none", present=lambda: None)
+NEEDS.update(absent=lambda: "there is none", present=lambda: None, of_dev=lambda: None)
+OF_DEV = {"of_dev"}
 """
 
 
@@ -51,14 +55,15 @@ def run(tmp_path):
 def test_special_tests_are_left_out(run):
     code, output = run()
     assert code == 0
-    assert "1 passed, 1 skipped, 3 deselected" in output
+    assert "2 passed, 1 skipped, 3 deselected" in output
     assert "test_plain PASSED" in output
+    assert "test_of_dev PASSED" in output
 
 
 def test_all_runs_what_can_be_run_and_lists_the_rest(run):
     code, output = run("--all")
     assert code == 0
-    assert "3 passed, 2 skipped" in output
+    assert "4 passed, 2 skipped" in output
     missed = output.split("could not be run here")[1].splitlines()[1:3]
     assert missed == [
         "test_sample.py::test_absent: needs absent: there is none",
@@ -69,7 +74,7 @@ def test_all_runs_what_can_be_run_and_lists_the_rest(run):
 def test_a_need_can_be_asked_for(run):
     code, output = run("--needs=present")
     assert code == 0
-    assert "1 passed, 4 deselected" in output
+    assert "1 passed, 5 deselected" in output
     assert "test_present PASSED" in output
 
 

@@ -211,14 +211,17 @@ def make_meta(tokenizer: Tokenizer, text: TrainingData) -> dict[str, str]:
 
 
 def restored_patience(
-    limit: int, meta: Mapping[str, Any], text: TrainingData, checkpoints: Checkpoints
+    limit: int, meta: Mapping[str, Any], now: Mapping[str, str], checkpoints: Checkpoints
 ) -> Patience:
     """Returns what a checkpoint knows of evaluations, as far as that still holds.
 
     On another validation text nothing does, and the best checkpoint may have been set aside.
+
+    Args:
+      now: what `make_meta` gives today.
     """
     was = meta.get("valid")
-    if was is not None and (text.valid is None or was != fingerprint(text.valid)):
+    if was is not None and was != now.get("valid"):
         return Patience(limit)
     # Checkpoints of older versions know of none.
     patience = Patience.from_json(limit, meta.get("patience", {}))

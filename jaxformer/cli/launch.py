@@ -16,7 +16,7 @@ from jaxformer.cli.mistakes import Mistake, mistakes
 from jaxformer.cli.options import Options
 from jaxformer.cli.sent import check_is_sent, left_out_by, lies_in
 from jaxformer.files import replace_file, user_path
-from jaxformer.study.launch import SCRIPT, Job, Launch, readable_name
+from jaxformer.study.launch import SCRIPT, Job, Launch, readable_name, title
 from jaxformer.study.manifest import Manifest, write_manifest
 from jaxformer.study.slices import find_slice
 
@@ -147,8 +147,7 @@ def launch_folder(chosen: argparse.Namespace) -> Path:
 
     Raises: Mistake if it cannot be one.
     """
-    title = chosen.workdir.rstrip("/").rpartition("/")[2]
-    folder = user_path(chosen.launch_dir or f"launch/{readable_name(title)}")
+    folder = user_path(chosen.launch_dir or f"launch/{readable_name(title(chosen.workdir))}")
     _check_printable("launch_dir", os.fspath(folder))
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():

@@ -112,6 +112,7 @@ def train(
         shapes = check_traces(train_step, make_state, text, rows_multiple)
         shardings = state_shardings(shapes, mesh)
         compare_data(tokenizer, text, here)
+        data_meta = make_meta(tokenizer, text)
         checkpoints = Checkpoints(checkpoints_path(workdir), keep=training["keep_checkpoints"])
 
     with (
@@ -128,7 +129,7 @@ def train(
                     progress.say(describe_damage(damaged, fault, checkpoints.set_aside(damaged)))
                 state = checkpoints.restore(with_shardings(shapes, shardings), last_step)
                 tally, last_kept = resume_point(meta, int(state.step))
-                patience = restored_patience(training["patience"], meta, text, checkpoints)
+                patience = restored_patience(training["patience"], meta, data_meta, checkpoints)
             step = int(state.step)
             if is_first:
                 if meta is None:
@@ -192,7 +193,7 @@ def train(
                 patience=patience,
                 name_batch=name_batch,
                 should_end=stop.is_due,
-                meta=make_meta(tokenizer, text),
+                meta=data_meta,
             )
             checkpoints.wait()
             step, number = int(state.step), stop.obeyed()

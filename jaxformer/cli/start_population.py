@@ -109,6 +109,7 @@ def _train_held(trainings: Sequence[Training]) -> list[str]:
             if meta is not None
         }
         tokenizer, text = prepare(config, begun)
+        data_meta = make_meta(tokenizer, text)
         model = build.make_model(config, tokenizer.vocab_size)
         train_step, make_state = make_pure(config, model)
         abstract_state = check_traces(train_step, make_state, text)
@@ -146,7 +147,7 @@ def _train_held(trainings: Sequence[Training]) -> list[str]:
                         progress.say(describe_damage(damaged, fault, path))
                     state = jax.device_put(checkpoints.restore(abstract_state, step), device)
                     tally, last_kept = resume_point(meta, step)
-                    patience = restored_patience(0, meta, text, checkpoints)
+                    patience = restored_patience(0, meta, data_meta, checkpoints)
                 write_config(workdir, training.config, MAY_CHANGE, settings.complete)
                 seed = training.config["train"]["seed"]
                 write_run(
@@ -163,7 +164,7 @@ def _train_held(trainings: Sequence[Training]) -> list[str]:
                     checkpoints=checkpoints,
                     metrics_file=stack.enter_context(metrics_file),
                     tally=tally,
-                    meta=make_meta(tokenizer, text),
+                    meta=data_meta,
                 )
                 members[number] = Member(str(workdir), seed, step, state, journal, patience)
         _say_what_starts(progress, model, members, rows=rows, devices=mesh.size, of=len(trainings))

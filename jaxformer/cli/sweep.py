@@ -132,6 +132,10 @@ def run(argv: Sequence[str]) -> int:
         if chosen.scale is not None:
             raise Mistake(f"--scale is for files with ROWS. Write --config={spec}:ARG instead.")
         axes = [read_axis(text) for text in chosen.sweep]
+        if elsewhere:
+            for key, values in axes:
+                for value in values:
+                    check_data_is_sent({key.removeprefix("data."): value}, chosen.executor)
         rows, swept_seeds = rows_of_product(spec, axes, assignments)
         if swept_seeds and chosen.seeds:
             raise Mistake("Seeds are in --seeds and in --sweep train.seed. Leave one out.")

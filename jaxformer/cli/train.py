@@ -18,7 +18,7 @@ from jaxformer.cli.mistakes import Mistake, mistakes
 from jaxformer.cli.options import Options
 from jaxformer.cli.sent import check_data_is_sent
 from jaxformer.cli.workdir import held, open_workdir
-from jaxformer.study.launch import Job, job_name
+from jaxformer.study.launch import Job, job_name, title
 from jaxformer.study.slices import find_slice
 
 _EPILOG = """\
@@ -72,7 +72,7 @@ def run(argv: Sequence[str]) -> int:
         _check_on_slice(tree.to_dict(), chosen)
         command = ["jaxformer", "train", *without_launch_options(argv)]
         place = chosen.workdir.rstrip("/")
-        return launch(chosen, [Job(job_name(place.rpartition("/")[2], place), [command])])
+        return launch(chosen, [Job(job_name(title(place), place), [command])])
     with mistakes():
         config_lib.resolve_paths(tree)
     workdir = open_workdir(chosen.workdir)

@@ -10,11 +10,13 @@ import pathlib
 from collections.abc import Generator
 from typing import Any, Protocol
 
+from jaxformer.files import patience
+
 ABSENT = 0
 """The generation of an object that is not there."""
 
-_SECONDS = 15.0
-"""Until a request, tried again and again, is given up."""
+_ANSWER = 15.0
+"""Seconds until a request that is not answered is sent again."""
 
 
 class Changed(OSError):
@@ -51,25 +53,27 @@ class Objects(Protocol):
 class BucketObjects:
     """`Objects` of Google Cloud Storage."""
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], seconds: float | None = None) -> None:
         """Asks nothing of the bucket yet.
+
+        Args:
+          seconds: until a request, tried again and again, is given up; `patience()` without.
 
         Raises: ValueError if the extra gcs is not installed, or there are no credentials.
         """
-        self._folder = os.fspath(folder)
+        self._folder, self._seconds = os.fspath(folder), seconds
         name, _, self._prefix = self._folder.removeprefix("gs://").partition("/")
         self._bucket = _connect(self._folder).bucket(name)
 
     def check(self) -> None:
-        """Finds within seconds what keeps the folder from being read.
+        """Finds what keeps the folder from being read.
 
         Raises: ValueError if there is no such bucket; OSError if the credentials do not permit it,
           or the bucket cannot be reached.
         """
         client = self._bucket.client
-        # Not tried again, as a mistake would be for minutes.
         found = client.list_blobs(
-            self._bucket, prefix=self._prefix, max_results=1, timeout=_SECONDS, retry=None
+            self._bucket, prefix=self._prefix, max_results=1, **self._patience()
         )
         try:
             with self._told():
@@ -85,7 +89,7 @@ class BucketObjects:
         client = self._bucket.client
         with self._told():
             found = client.list_blobs(
-                self._bucket, prefix=f"{self._prefix}/", delimiter="/", **_patience()
+                self._bucket, prefix=f"{self._prefix}/", delimiter="/", **self._patience()
             )
             return [pathlib.PurePosixPath(blob.name).name for blob in found]
 
@@ -93,7 +97,7 @@ class BucketObjects:
         """Returns content and generation; None if there is no such object."""
         blob = self._blob(name)
         with contextlib.suppress(FileNotFoundError), self._told(name):
-            data = blob.download_as_bytes(**_patience())
+            data = blob.download_as_bytes(**self._patience())
             return data, int(blob.generation)
         return None
 
@@ -102,10 +106,10 @@ class BucketObjects:
         blob = self._blob(name)
         try:
             with self._told(name):
-                blob.upload_from_string(data, if_generation_match=generation, **_patience())
+                blob.upload_from_string(data, if_generation_match=generation, **self._patience())
         except Changed:
-            # Perhaps by this very request, whose answer was lost on its way.
-            found = self.read(name)
+            # Perhaps by this very request, whose answer was lost on its way; only content tells.
+            found = self.read(name) if data else None
             if found is None or found[0] != data:
                 raise
             return found[1]
@@ -115,13 +119,19 @@ class BucketObjects:
         """Removes an object that still has that generation, or is gone already."""
         try:
             with contextlib.suppress(FileNotFoundError), self._told(name):
-                self._blob(name).delete(if_generation_match=generation, **_patience())
+                self._blob(name).delete(if_generation_match=generation, **self._patience())
         except Changed:
             if self.read(name) is not None:
                 raise
 
     def _blob(self, name: str) -> Any:
         return self._bucket.blob(f"{self._prefix}/{name}")
+
+    def _patience(self) -> dict[str, Any]:
+        from google.cloud.storage.retry import DEFAULT_RETRY
+
+        seconds = patience() if self._seconds is None else self._seconds
+        return {"timeout": min(_ANSWER, seconds), "retry": DEFAULT_RETRY.with_timeout(seconds)}
 
     @contextlib.contextmanager
     def _told(self, name: str = "") -> Generator[None]:
@@ -166,9 +176,3 @@ def _connect(folder: str) -> Any:
             f"{folder}: there are no credentials for Google Cloud on this machine. Run `gcloud "
             "auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS."
         ) from error
-
-
-def _patience() -> dict[str, Any]:
-    from google.cloud.storage.retry import DEFAULT_RETRY
-
-    return {"timeout": _SECONDS, "retry": DEFAULT_RETRY.with_timeout(_SECONDS)}

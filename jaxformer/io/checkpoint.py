@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -58,7 +58,9 @@ class Checkpoints:
         if keep < 1:
             raise ValueError(f"keep={keep} would remove every checkpoint. Keep at least 1.")
         is_remote = in_bucket(directory)
-        self.directory = os.fspath(directory) if is_remote else os.path.abspath(directory)
+        # The path of a bucket also sets up its clients, whom Orbax calls on its own.
+        directory = as_path(directory) if is_remote else os.path.abspath(directory)
+        self.directory = os.fspath(directory)
         if read_only and not is_folder(self.directory):
             raise ValueError(f"No checkpoints at {directory}: train first, or correct the path.")
         self._read_only = read_only
@@ -194,7 +196,7 @@ class Checkpoints:
         `sharding` too is restored to it, any other to the first local device.
 
         Raises: ValueError if there is no such step, if a leaf is missing or another than expected,
-          or if the files are damaged.
+          or if the files are damaged; OSError if a bucket cannot be read now.
         """
         step = self._choose(step)
         target = as_structs(abstract_state)
@@ -203,17 +205,7 @@ class Checkpoints:
             args = self._ocp.args.Composite(state=self._ocp.args.StandardRestore(target))
             return self._manager.restore(step, args=args)["state"]
         except Exception as error:
-            raise self._unreadable(step, _reason(error)) from error
-
-    def last_params(self, n: int, abstract_params: Any) -> Iterator[Any]:
-        """Yields the parameters, and nothing else, of `last_steps(n)`, newest first.
-
-        One is read when it is asked for, and not held on to.
-
-        Raises: ValueError as `restore`, and if n < 1 or there is no checkpoint at all.
-        """
-        self._choose(None)
-        return self._read_params(self.last_steps(n), abstract_params)
+            raise self._unread(step, error) from error
 
     def last_steps(self, n: int) -> list[int]:
         """Returns the newest `n` steps that stay for their age, newest first.
@@ -239,18 +231,14 @@ class Checkpoints:
             if not in_bucket(self.directory):
                 # It is damaged, which whoever reads it will say.
                 return steps
-            raise OSError(
-                errno.EIO,
-                f"Step {steps[-1]} could not be read now ({_reason(error)})",
-                self.directory,
-            ) from error
+            raise self._unread(steps[-1], error) from error
         return [step for step in steps if step in recent]
 
-    def params_of(self, step: int, abstract_params: Any) -> Any:
-        """Returns the parameters, and nothing else, saved at `step`. Raises: as `restore`."""
-        return next(self._read_params([self._choose(step)], abstract_params))
+    def params_of(self, steps: Sequence[int], abstract_params: Any) -> Iterator[Any]:
+        """Yields the parameters, and nothing else, saved at each step.
 
-    def _read_params(self, steps: list[int], abstract_params: Any) -> Iterator[Any]:
+        One is read when it is asked for, and not held on to. Raises: as `restore`, for the step.
+        """
         target = {"params": as_structs(abstract_params)}
         args = self._ocp.args.PyTreeRestore(
             item=target,
@@ -260,12 +248,12 @@ class Checkpoints:
         # Not the manager: it is bound to the whole state, and refuses a part of it.
         with self._ocp.Checkpointer(self._ocp.PyTreeCheckpointHandler()) as reader:
             for step in steps:
-                self._check(step, target, "params.")
+                self._check(self._choose(step), target, "params.")
                 try:
                     path = os.path.join(self.directory, str(step), "state")
                     params = reader.restore(path, args=args)["params"]
                 except Exception as error:
-                    raise self._unreadable(step, _reason(error)) from error
+                    raise self._unread(step, error) from error
                 yield params
 
     def read_meta(self, step: int | None = None) -> dict[str, Any]:
@@ -277,7 +265,7 @@ class Checkpoints:
             meta = self._manager.restore(step, args=args)["meta"]
             return {name: value for name, value in meta.items() if name != _RECENT}
         except Exception as error:
-            raise self._unreadable(step, _reason(error)) from error
+            raise self._unread(step, error) from error
 
     def close(self) -> None:
         """Waits for the save in flight and ends Orbax's threads. Raises: OSError as `wait`."""
@@ -325,7 +313,7 @@ class Checkpoints:
         try:
             stored = self._manager.item_metadata(step)["state"].tree
         except Exception as error:
-            raise self._unreadable(step, _reason(error)) from error
+            raise self._unread(step, error) from error
         difference = find_difference(stored, target, part)
         if difference:
             raise ValueError(
@@ -359,6 +347,13 @@ class Checkpoints:
             f"Checkpoint {step} could not be written to {self.directory} "
             f"({_reason(error)}). Those there are kept: {kept}."
         )
+
+    def _unread(self, step: int, error: Exception) -> OSError | ValueError:
+        """What a failure to read files says, whose sums are right as far as they are known."""
+        if in_bucket(self.directory):
+            told = f"Step {step} could not be read now ({_reason(error)})"
+            return OSError(errno.EIO, told, self.directory)
+        return self._unreadable(step, _reason(error))
 
     def _unreadable(self, step: int, reason: str) -> ValueError:
         return ValueError(

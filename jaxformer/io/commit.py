@@ -1,12 +1,14 @@
 """The last act of a save; apart from checkpoint.py because it imports Orbax at once."""
 
 import asyncio
+import uuid
 
 import orbax.checkpoint as ocp
 from etils import epath
 
 from jaxformer.files import sync_folder
-from jaxformer.io.digest import SUMS, write_sums
+from jaxformer.io.bucket import ABSENT, BucketObjects
+from jaxformer.io.digest import PROMISE, SUMS, has_sums, sums_of_objects, write_sums
 
 
 class SummedFolder(ocp.path.atomicity.AtomicRenameTemporaryPath):
@@ -39,14 +41,25 @@ class SummedObjects(ocp.path.atomicity.CommitFileTemporaryPath):
     """A checkpoint in a bucket, written under its own name and complete with its sums.
 
     Orbax takes its own mark, `commit_success.txt`, for the last object; here the sums come after
-    it, and hold it too.
+    it, and hold it too. The first object is a promise of them, whose place they take if nobody else
+    has promised meanwhile: of two processes that write one step, only the later completes it.
     """
 
+    async def create(self) -> epath.Path:
+        """Begins a step, whatever is left of another attempt being removed, with the promise."""
+        path = await super().create()
+        if _is_step(path):
+            promise = PROMISE + f": it is being written (attempt {uuid.uuid4().hex}).\n".encode()
+            self._objects = BucketObjects(path)
+            self._promise = await asyncio.to_thread(self._objects.write, SUMS, promise, ABSENT)
+        return path
+
     async def finalize(self) -> None:
-        """Writes the sums of a step when all else is there."""
+        """Writes the sums of a step when all else is there. Raises: Changed if it is another's."""
         await super().finalize()
         if _is_step(self._final_path):
-            await asyncio.to_thread(write_sums, self._final_path)
+            sums = (await asyncio.to_thread(sums_of_objects, self._final_path)).encode()
+            await asyncio.to_thread(self._objects.write, SUMS, sums, self._promise)
 
     @classmethod
     async def validate(cls, temporary_path: epath.Path) -> None:
@@ -66,4 +79,4 @@ def _is_step(path: epath.Path) -> bool:
 
 
 async def _is_complete(path: epath.Path) -> bool:
-    return await asyncio.to_thread((path / SUMS).exists)
+    return await asyncio.to_thread(has_sums, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import pathlib
@@ -18,23 +19,18 @@ from jaxformer.files import (
 )
 
 SUMS = "SHA256SUMS"
+PROMISE = b"Not complete"
 
 _LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)\n")
 
 
 def write_sums(folder: str | os.PathLike[str]) -> None:
-    """Writes the sums of all files below `folder` to its SHA256SUMS.
+    """Writes the sums of all files below a local folder to its SHA256SUMS.
 
-    When it returns, the files, their names and the sums have reached the disk. Those in a bucket
-    are summed as they have arrived there.
+    When it returns, the files, their names and the sums have reached the disk.
     """
-    folder = as_path(folder)
+    folder = pathlib.Path(folder)
     lines = []
-    if in_bucket(folder):
-        with object_errors(folder):
-            lines = [(_name(path, folder), _sum(path)) for path in _objects(folder)]
-        replace_file(folder / SUMS, _format(lines))
-        return
     for parent, _, files in os.walk(folder):
         for file in files:
             path = pathlib.Path(parent, file)
@@ -42,6 +38,23 @@ def write_sums(folder: str | os.PathLike[str]) -> None:
                 lines.append((_name(path, folder), _sum(path, is_new=True)))
         sync_folder(parent)
     replace_file(folder / SUMS, _format(lines))
+
+
+def sums_of_objects(folder: str | os.PathLike[str]) -> str:
+    """Returns the text of SHA256SUMS for a folder in a bucket, as its objects are read back."""
+    folder = as_path(folder)
+    with object_errors(folder):
+        return _format([(_name(path, folder), _sum(path)) for path in _objects(folder)])
+
+
+def has_sums(folder: str | os.PathLike[str]) -> bool:
+    """Returns whether `folder` has sums, and not a mere promise of them (see commit.py)."""
+    path = as_path(folder) / SUMS
+    try:
+        with object_errors(path):
+            return not path.read_bytes().startswith(PROMISE)
+    except FileNotFoundError:
+        return False
 
 
 def find_fault(folder: str | os.PathLike[str]) -> str | None:
@@ -52,6 +65,11 @@ def find_fault(folder: str | os.PathLike[str]) -> str | None:
     Raises: OSError if a bucket cannot be reached, which says nothing about what it holds.
     """
     folder = as_path(folder)
+    with object_errors(folder):
+        return _find_fault(folder)
+
+
+def _find_fault(folder: pathlib.Path) -> str | None:
     try:
         text = (folder / SUMS).read_bytes().decode("utf-8", "replace")
     except OSError as error:
@@ -101,5 +119,6 @@ def _describe(name: str, error: Exception, folder: pathlib.Path) -> str:
     if isinstance(error, FileNotFoundError):
         return f"{name} is missing"
     if in_bucket(folder):
-        raise error
+        # Some refusals are ValueErrors.
+        raise OSError(errno.EIO, " ".join(str(error).split()), f"{folder / name}") from error
     return f"{name} cannot be read: {getattr(error, 'strerror', None) or error}"

@@ -15,8 +15,9 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 
-from jaxformer.files import in_bucket
+from jaxformer.files import in_bucket, patience, patient
 from jaxformer.io import lock
 from jaxformer.io.bucket import ABSENT, BucketObjects, Changed, Objects
 
@@ -26,6 +27,9 @@ _LONGEST = 3600
 
 _RENEWALS, _LOOKS = 4, 12
 """How often a lease is renewed, and looked at by who waits for its end, while it lasts."""
+
+_SOONER = 4
+"""By what part of the time between two renewals one is tried again that has failed."""
 
 
 class Lease:
@@ -92,11 +96,22 @@ class Lease:
         except OSError as error:
             if self._clock() - self._renewed_at < self._seconds:
                 return False
-            raise ValueError(
-                f"The lease on {self._folder} could not be renewed for {self._seconds:g} seconds "
-                f"({error.strerror or error})."
-            ) from error
+            raise ValueError(self.ended(error.strerror or str(error))) from error
         return True
+
+    def left(self) -> float:
+        """Returns the seconds in which a renewal must have come through; some after its end too.
+
+        Nobody may have taken the lease from a process that was held up, which asks once more.
+        """
+        return max(self._renewed_at + self._seconds - self._clock(), self.pause / _SOONER)
+
+    def ended(self, reason: str) -> str:
+        """Returns that the lease has ended without another holder, in a sentence."""
+        return (
+            f"The lease on {self._folder} could not be renewed for {self._seconds:g} seconds "
+            f"({reason})."
+        )
 
     def _look(self) -> tuple[bytes, int] | None:
         """Returns what lies there; None too if that cannot be had."""
@@ -165,27 +180,35 @@ def lease(
             f"A lease of {seconds:g} seconds on {place} is too long to wait for. Give at most "
             f"--lost_timeout={_LONGEST}."
         )
-    held = Lease(objects or BucketObjects(place), place, seconds)
+    objects = objects or BucketObjects(place, min(patience(), seconds / _RENEWALS))
+    held = Lease(objects, place, seconds)
     held.take(say)
     is_over = threading.Event()
 
     def keep() -> None:
         told, pause = f"The lease on {place} is renewed no more.", held.pause
-        try:
-            while not is_over.wait(pause):
-                # After a failure sooner, for the time is short.
-                pause = held.pause if held.renew() else held.pause / 4
-        except ValueError as error:
-            told = str(error)
-        finally:
-            # After a fault of the program too, since nothing renews it then.
-            if not is_over.is_set():
-                on_loss(told)
+        with ThreadPoolExecutor(1, "renewal") as requests:
+            try:
+                while not is_over.wait(pause):
+                    # No later, whatever the request waits for: the network, or new credentials.
+                    is_renewed = requests.submit(held.renew).result(held.left())
+                    # After a failure sooner, for the time is short.
+                    pause = held.pause if is_renewed else held.pause / _SOONER
+            except TimeoutError:
+                told = held.ended("no answer")
+            except ValueError as error:
+                told = str(error)
+            finally:
+                # After a fault of the program too, since nothing renews it then.
+                if not is_over.is_set():
+                    on_loss(told)
 
     thread = threading.Thread(target=keep, name="lease", daemon=True)
     thread.start()
     try:
-        yield
+        # What else this process asks need not be given up while the lease bears the silence.
+        with patient(max(patience(), seconds)):
+            yield
     finally:
         is_over.set()
         thread.join()

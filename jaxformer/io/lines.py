@@ -7,6 +7,7 @@ that the file would have.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import time
@@ -14,10 +15,10 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from jaxformer.files import is_folder, replace_file
-from jaxformer.io.bucket import ABSENT, Objects
+from jaxformer.io.bucket import ABSENT, Changed, Objects
 
-Keep = Callable[[pathlib.Path, bytes], bytes]
-"""The path and the content of a part -> what of it is gone on with."""
+Keep = Callable[[pathlib.Path, bytes, bool], bytes]
+"""Path and content of a part, and whether it is the last -> what of it is gone on with."""
 
 _SECONDS_BETWEEN_UPLOADS = 10.0
 
@@ -47,7 +48,7 @@ class FileLines:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             before = path.read_bytes()
-            after = keep(path, before)
+            after = keep(path, before, True)
             if after != before:
                 replace_file(path, after)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
@@ -79,6 +80,9 @@ class SegmentLines:
     The segment in hand is written whole, again and again, at most every ten seconds and whenever
     `sync` is called, which ends it. If another process has written it, that one goes on with the
     run, and this one is to end.
+
+    The first is written empty, before anything else is done: it is the one that a process which has
+    lost the run, and does not know it yet, would write next.
     """
 
     def __init__(
@@ -95,20 +99,17 @@ class SegmentLines:
           clock: in seconds.
         """
         self._objects, self._clock = objects, clock
-        self._number = 0
-        for name in sorted(objects.names(), reverse=True):
+        names = self._fence_off()
+        for name in reversed(names):
             found = objects.read(name)
             if found is None:
                 continue
             before, generation = found
-            after = keep(path / name, before)
+            after = keep(path / name, before, name == names[-1])
             if not after:
                 objects.delete(name, generation)
-                continue
-            if after != before:
+            elif after != before:
                 objects.write(name, after, generation)
-            self._number = max(self._number, int(pathlib.PurePath(name).stem) + 1)
-        self._begin()
 
     def append(self, line: bytes) -> None:
         """Adds the line to the segment in hand, and writes that if it has not been for a while."""
@@ -128,6 +129,18 @@ class SegmentLines:
         """Writes the segment in hand."""
         self._write()
 
+    def _fence_off(self) -> list[str]:
+        """Writes the first segment, empty; returns the names of those before, in order."""
+        while True:
+            names = sorted(self._objects.names())
+            # Not the number of one that is to be deleted, either: it would be free again.
+            self._number = int(pathlib.PurePath(names[-1]).stem) + 1 if names else 0
+            self._begin()
+            self._is_written = False
+            with contextlib.suppress(Changed):
+                self._write()
+                return names
+
     def _begin(self) -> None:
         self._segment, self._generation, self._is_written = b"", ABSENT, True
         self._written_at = self._clock()
@@ -141,13 +154,14 @@ class SegmentLines:
         self._generation = self._objects.write(name, self._segment, self._generation)
 
 
-def parts(path: pathlib.Path) -> Iterator[tuple[pathlib.Path, bytes]]:
-    """Yields path and content of a file, or of each segment in a folder of them.
+def parts(path: pathlib.Path) -> Iterator[tuple[pathlib.Path, bytes, bool]]:
+    """Yields path, content, and whether it is the last: of a file, or of each segment in a folder.
 
     Raises: OSError if there is none, or it cannot be read.
     """
     if not is_folder(path):
-        yield path, path.read_bytes()
+        yield path, path.read_bytes(), True
         return
-    for part in sorted(path.iterdir()):
-        yield part, part.read_bytes()
+    found = sorted(path.iterdir())
+    for part in found:
+        yield part, part.read_bytes(), part == found[-1]

@@ -194,8 +194,9 @@ class Metrics:
     def __init__(self, path: str | os.PathLike[str], resume_step: int) -> None:
         path = as_path(path)
 
-        def keep(part: pathlib.Path, before: bytes) -> bytes:
-            kept = [line for line, row in _rows(part, before) if row["step"] <= resume_step]
+        def keep(part: pathlib.Path, before: bytes, is_last: bool) -> bytes:
+            rows = _rows(part, before, is_last)
+            kept = [line for line, row in rows if row["step"] <= resume_step]
             return b"".join(line + b"\n" for line in kept)
 
         self._lines: Lines = (
@@ -249,8 +250,8 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
             key: _NOT_FINITE.get(value, value) if isinstance(value, str) else value
             for key, value in row.items()
         }
-        for part, text in parts(as_path(path))
-        for _, row in _rows(part, text)
+        for part, text, is_last in parts(as_path(path))
+        for _, row in _rows(part, text, is_last)
     ]
 
 
@@ -271,8 +272,8 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
     return value
 
 
-def _rows(path: pathlib.Path, text: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Yields (line, row) of every line but a broken last one."""
+def _rows(path: pathlib.Path, text: bytes, is_last: bool) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Yields (line, row) of every line but a broken last one of the last part."""
     lines = text.rstrip(b"\n").split(b"\n") if text.strip() else []
     for number, line in enumerate(lines, start=1):
         try:
@@ -281,7 +282,7 @@ def _rows(path: pathlib.Path, text: bytes) -> Iterator[tuple[bytes, dict[str, An
             row = None
         if _is_row(row):
             yield line, row
-        elif number < len(lines):
+        elif number < len(lines) or not is_last:
             raise ValueError(
                 f"Line {number} of {path} is not a row of metrics. Repair it, or move the file "
                 "away."

@@ -61,10 +61,10 @@ def restore(
         shapes = abstract_params(model)
         if which == "best":
             steps = [_best_step(workdir, meta)]
-            params = checkpoints.params_of(steps[0], shapes)
+            (params,) = checkpoints.params_of(steps, shapes)
         else:
             steps = checkpoints.last_steps(num_average)
-            params = average(checkpoints.last_params(num_average, shapes))
+            params = average(checkpoints.params_of(steps, shapes))
     return Trained(model, params, tokenizer, steps)
 
 

@@ -105,14 +105,18 @@ def member_jobs(members: Sequence[Member], sweep: str) -> list[Job]:
     Args:
       sweep: its workdir, by which members of two sweeps are told apart.
     """
-    title = sweep.rstrip("/").rpartition("/")[2]
     return [
         Job(
-            job_name(f"{title}-{member.id}", f"{sweep.rstrip('/')}/{member.workdir}"),
+            job_name(f"{title(sweep)}-{member.id}", f"{sweep.rstrip('/')}/{member.workdir}"),
             [member.argv, member.evaluate],
         )
         for member in members
     ]
+
+
+def title(workdir: str) -> str:
+    """Returns what a run or a sweep is called by: the last name in its workdir's address."""
+    return workdir.rstrip("/").rpartition("/")[2]
 
 
 def job_name(title: str, identity: str) -> str:

@@ -4,6 +4,7 @@ The bucket is tests/bucket_server.py; docs/buckets.md says what is promised.
 """
 
 import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -16,15 +17,15 @@ import time
 
 import pytest
 
+from jaxformer.cli import workdir as workdir_lib
+from jaxformer.io.bucket import BucketObjects
 from tests.bucket_server import BucketServer, Stored
 from tests.cli.conftest import CADENCE, ROOT, run_command
 from tests.cli.test_hosts import run_pair
 from tests.cli.test_mistakes import one_sentence
 from tests.cli.test_resume import lines_of, state_of
 
-needs_clients = pytest.mark.skipif(
-    importlib.util.find_spec("gcsfs") is None, reason="needs jaxformer[gcs]"
-)
+needs_clients = pytest.mark.needs("gcs")
 LOST_TIMEOUT = 20
 ENDLESS = "--config.train.num_steps=100000"
 
@@ -91,10 +92,11 @@ def test_a_bucket_without_a_run_is_told(server):
 
 
 @needs_clients
-def test_a_bucket_that_refuses_or_is_silent_is_told_at_once(server, tiny, monkeypatch):
+def test_a_bucket_that_refuses_or_is_silent_is_told_soon(server, tiny, monkeypatch):
     server.refuse = lambda method, name: 403 if method == "POST" else 0
     told = one_sentence(run_command(*arguments("train", tiny, "gs://bucket/run")))
     assert told.startswith("'gs://bucket/run/lock': These credentials do not permit it (403: ")
+    monkeypatch.setattr(workdir_lib, "BucketObjects", functools.partial(BucketObjects, seconds=1))
     server.refuse = lambda method, name: 503
     start = time.monotonic()
     told = one_sentence(run_command(*arguments("train", tiny, "gs://bucket/run")))
@@ -167,6 +169,17 @@ class Machines:
                 with open(path, "ab") as file:
                     file.write(stored.data)
         return folder
+
+
+@needs_clients
+def test_members_that_run_here_need_a_local_folder(server, tiny):
+    for more in ([], ["--jobs=2"], ["--population=2"]):
+        told = one_sentence(run_command(*arguments("sweep", tiny, "gs://bucket/sweep"), *more))
+        assert told == (
+            "gs://bucket/sweep lies in a bucket, where the logs of members that run here cannot "
+            "grow. Give a local --workdir, or run the commands that --print shows."
+        )
+    assert server.objects == {}
 
 
 @needs_clients

@@ -20,14 +20,18 @@ def text(*lengths):
     return SimpleNamespace(fingerprint="d", valid=valid)
 
 
+def now(of):
+    return make_meta(SimpleNamespace(fingerprint="t"), of)
+
+
 @pytest.fixture
 def meta():
     """Returns what a checkpoint remembers."""
-    return {**make_meta(SimpleNamespace(fingerprint="t"), text(2, 5)), "patience": KEPT.to_json()}
+    return {**now(text(2, 5)), "patience": KEPT.to_json()}
 
 
 def restored(meta, of, *steps):
-    return restored_patience(3, meta, of, SimpleNamespace(all_steps=lambda: list(steps)))
+    return restored_patience(3, meta, now(of), SimpleNamespace(all_steps=lambda: list(steps)))
 
 
 def test_it_goes_on_with_what_it_knew(meta):

@@ -376,6 +376,12 @@ def test_configs_elsewhere_and_folders_without_jaxformer_are_named(
         f"jaxformer: {tmp_path}/mine.py is not in {ROOT}, which is what the machines get. Copy it "
         "there, and name it from there.\n"
     )
+    swept = [CONFIG, GS, *ELSEWHERE["skypilot"], "--sweep", f"data.data_dir=,{ROOT}/text"]
+    result = jaxformer("sweep", *swept)
+    assert result.err == (
+        f"jaxformer: data.data_dir={ROOT}/text is another place on the machines. Name it from "
+        "here: text.\n"
+    )
     result = jaxformer("sweep", *TABLE, GS, *ELSEWHERE["skypilot"], "--config.data.data_dir=/data")
     assert result.err.startswith(f"jaxformer: data.data_dir=/data is not in {ROOT}, which is")
     monkeypatch.chdir(tmp_path)

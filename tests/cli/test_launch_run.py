@@ -14,12 +14,11 @@ from tests import bucket_server
 from tests.cli.conftest import ROOT, SPLITS, TINY
 from tests.study.launches import Machine
 
-pytest.importorskip("gcsfs", reason="needs jaxformer[gcs]")
+pytestmark = [pytest.mark.slow, pytest.mark.needs("gcs")]
 
 WORKDIR = "gs://bucket/runs/mine"
 
 
-@pytest.mark.slow
 def test_a_job_that_is_taken_away_goes_on_from_the_bucket(jaxformer, corpus, monkeypatch, tmp_path):
     # A checkout, with the text in it.
     checkout = tmp_path / "sent"

@@ -1,18 +1,15 @@
 """Objects in a bucket, through Google's own client: conditions, answers that are lost, refusals."""
 
 import errno
-import importlib.util
 
 import pytest
 
-from jaxformer.files import as_path, replace_file
+from jaxformer.files import as_path, patient, replace_file
 from jaxformer.io.bucket import ABSENT, BucketObjects, Changed
 from jaxformer.io.record import Metrics, read_config, read_metrics, write_config
 from tests.bucket_server import BucketServer
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("gcsfs") is None, reason="needs jaxformer[gcs]"
-)
+pytestmark = pytest.mark.needs("gcs")
 
 
 @pytest.fixture
@@ -53,6 +50,10 @@ def test_a_write_whose_answer_is_lost_is_known_as_ones_own(server):
     server.put = lose
     generation = objects.write("a", b"mine", ABSENT)
     assert objects.read("a") == (b"mine", generation)
+    # Anybody's empty object looks the same.
+    server.put = lose
+    with pytest.raises(Changed):
+        objects.write("b", b"", ABSENT)
 
 
 def test_names_are_those_directly_in_the_folder(server):
@@ -70,6 +71,41 @@ def test_what_the_bucket_refuses_names_the_object(server):
     server.refuse = lambda method, name: 0
     with pytest.raises(ValueError, match="there is no bucket 'other'. Make it"):
         BucketObjects("gs://other/run").check()
+
+
+def test_a_refusal_that_passes_is_borne(server):
+    objects, codes = BucketObjects("gs://bucket/run"), iter([503, 429])
+    server.refuse = lambda method, name: 503
+    with patient(0.1), pytest.raises(OSError, match="cannot be reached"):
+        objects.check()
+    server.refuse = lambda method, name: next(codes, 0)
+    objects.check()
+    assert list(codes) == []
+
+
+def test_files_are_asked_for_as_patiently(server, monkeypatch):
+    path, errors = as_path("gs://bucket/run/config.json"), []
+    server.put("run/config.json", b"{}", {})
+    import gcsfs
+
+    refusal = gcsfs.retry.HttpError
+    request = gcsfs.GCSFileSystem._request
+
+    async def give_up(*args, **kwargs):
+        if errors:
+            raise errors.pop()
+        return await request(*args, **kwargs)
+
+    monkeypatch.setattr(gcsfs.GCSFileSystem, "_request", give_up)
+    errors[:] = [refusal({"code": 503, "message": "silent"}) for _ in range(3)]
+    assert path.read_bytes() == b"{}"
+    assert errors == []
+    errors[:] = [refusal({"code": 503, "message": "silent"})]
+    with patient(-1.0), pytest.raises(refusal):
+        path.read_bytes()
+    errors[:] = [refusal({"code": 400, "message": "wrong"})]
+    with pytest.raises(refusal):
+        path.read_bytes()
 
 
 def test_records_are_replaced_and_read(server):
@@ -97,7 +133,11 @@ def test_lines_of_metrics_go_on_where_they_stopped(server):
         metrics.write({"step": 2})
         metrics.write({"step": 3})
     with Metrics(path, 2) as metrics:
+        assert [row["step"] for row in read_metrics(path)] == [1, 2]
         metrics.write({"step": 4})
+        # A process that has lost the run, and wakes, finds its next segment taken.
+        with pytest.raises(Changed):
+            BucketObjects(path).write("00000002.jsonl", b"{}", ABSENT)
     assert [row["step"] for row in read_metrics(path)] == [1, 2, 4]
     assert as_path(path).exists()
     assert sorted(server.objects) == [

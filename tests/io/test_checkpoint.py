@@ -107,7 +107,7 @@ def test_an_empty_folder_has_no_step(tmp_path):
         assert checkpoints.newest_sound() == (None, {})
         for read in (
             lambda: checkpoints.restore(ABSTRACT),
-            lambda: checkpoints.last_params(1, ABSTRACT.params),
+            lambda: next(checkpoints.params_of([1], ABSTRACT.params)),
             checkpoints.read_meta,
         ):
             with pytest.raises(ValueError, match="No checkpoint in .*train first"):
@@ -153,12 +153,13 @@ def test_last_params_are_the_newest_first(tmp_path):
     save_steps(tmp_path, 1, 2, 3)
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         for n, steps in {1: [3], 2: [3, 2], 9: [3, 2, 1]}.items():
-            found = list(checkpoints.last_params(n, ABSTRACT.params))
+            assert checkpoints.last_steps(n) == steps
+            found = list(checkpoints.params_of(steps, ABSTRACT.params))
             assert len(found) == len(steps)
             for params, step in zip(found, steps, strict=True):
                 assert_same(params, make_state(step).params)
         with pytest.raises(ValueError, match="n=0 checkpoints"):
-            checkpoints.last_params(0, ABSTRACT.params)
+            checkpoints.last_steps(0)
 
 
 MISMATCHES = {
@@ -183,7 +184,7 @@ def test_another_model_is_told_in_one_sentence(tmp_path, capfd, kind, part):
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         read = {
             "state": lambda: checkpoints.restore(abstract),
-            "params": lambda: next(checkpoints.last_params(1, abstract.params)),
+            "params": lambda: next(checkpoints.params_of([3], abstract.params)),
         }[part]
         with pytest.raises(ValueError, match=f"^Checkpoint 3 in {tmp_path} has") as raised:
             read()
@@ -199,7 +200,7 @@ def test_more_than_expected_and_another_kind_of_key_are_told(tmp_path):
         with pytest.raises(ValueError, match=r"has opt_state.*\.mu\.extra, which is not expected"):
             checkpoints.restore(ABSTRACT)
         with pytest.raises(ValueError, match=r"has params\.extra, which is not expected"):
-            next(checkpoints.last_params(1, ABSTRACT.params))
+            next(checkpoints.params_of([3], ABSTRACT.params))
         other = jax.eval_shape(lambda: make_state(extra=True, impl="rbg"))
         with pytest.raises(ValueError, match=r"has key as uint32\[2\], but uint32\[4\]"):
             checkpoints.restore(other)
@@ -213,7 +214,7 @@ def test_a_damaged_checkpoint_is_told_in_one_sentence(tmp_path, capfd):
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         for read in (
             lambda: checkpoints.restore(ABSTRACT),
-            lambda: next(checkpoints.last_params(1, ABSTRACT.params)),
+            lambda: next(checkpoints.params_of([2], ABSTRACT.params)),
             checkpoints.read_meta,
         ):
             with pytest.raises(ValueError, match=r"Checkpoint 2 in .* cannot be read") as raised:
@@ -222,7 +223,7 @@ def test_a_damaged_checkpoint_is_told_in_one_sentence(tmp_path, capfd):
             assert "\n" not in str(raised.value)
         assert_same(checkpoints.restore(ABSTRACT, step=1), make_state(1))
         # The newest that averaging needs are read one by one.
-        found = checkpoints.last_params(2, ABSTRACT.params)
+        found = checkpoints.params_of([2, 1], ABSTRACT.params)
         with pytest.raises(ValueError, match=r"Checkpoint 2 in .* cannot be read"):
             next(found)
     assert capfd.readouterr() == ("", "")
@@ -237,7 +238,7 @@ def test_what_orbax_cannot_read_is_told_in_one_sentence(tmp_path, capfd):
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         for read in (
             lambda: checkpoints.restore(ABSTRACT),
-            lambda: next(checkpoints.last_params(1, ABSTRACT.params)),
+            lambda: next(checkpoints.params_of([1], ABSTRACT.params)),
         ):
             with pytest.raises(ValueError, match=r"Checkpoint 1 in .* cannot be read") as raised:
                 read()

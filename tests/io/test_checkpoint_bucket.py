@@ -1,6 +1,7 @@
 """Checkpoints in a bucket: whole or not there, summed, kept, and set aside where damaged."""
 
-import importlib.util
+import contextlib
+import threading
 
 import numpy as np
 import pytest
@@ -11,9 +12,7 @@ from jaxformer.io.digest import SUMS, find_fault
 from tests.bucket_server import BucketServer, Stored
 from tests.io.test_checkpoint import ABSTRACT, assert_same, make_state
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("gcsfs") is None, reason="needs jaxformer[gcs]"
-)
+pytestmark = pytest.mark.needs("gcs")
 
 FOLDER = "gs://bucket/run/checkpoints"
 
@@ -61,7 +60,7 @@ def test_a_checkpoint_is_complete_with_its_sums_and_damage_is_found(server):
         assert checkpoints.newest_sound() == (3, {})
         assert_same(checkpoints.restore(ABSTRACT), make_state(3))
         assert checkpoints.read_meta(2) == {"epoch": 2}
-        first, second = checkpoints.last_params(2, ABSTRACT.params)
+        first, second = checkpoints.params_of([3, 2], ABSTRACT.params)
         np.testing.assert_array_equal(
             first["dense"]["kernel"], second["dense"]["kernel"] + np.float32(1)
         )
@@ -86,11 +85,58 @@ def test_a_checkpoint_is_complete_with_its_sums_and_damage_is_found(server):
     assert steps_of(server) == {"3", "4", "3.damaged"}
 
 
+def test_of_two_who_write_a_step_the_later_one_completes_it(server):
+    put, releases, arrived = server.put, [], threading.Semaphore(0)
+
+    def hold(name, data, query):
+        if name == "run/checkpoints/2/commit_success.txt":
+            releases.append(threading.Event())
+            arrived.release()
+            assert releases[-1].wait(60)
+        return put(name, data, query)
+
+    server.put = hold
+    with contextlib.ExitStack() as stack:
+        lost = stack.enter_context(Checkpoints(FOLDER))
+        lost.save(make_state(1))
+        lost.wait()
+        lost.save(make_state(2))
+        assert arrived.acquire(timeout=60)
+        # Its lease has ended, and another goes on.
+        new = stack.enter_context(Checkpoints(FOLDER))
+        assert new.all_steps() == [1]
+        new.save(make_state(2))
+        assert arrived.acquire(timeout=60)
+        releases[0].set()
+        with pytest.raises(OSError, match=r"Checkpoint 2 could not be .*Another process has writ"):
+            lost.wait()
+        with Checkpoints(FOLDER, read_only=True) as reader:
+            assert reader.all_steps() == [1]
+        releases[1].set()
+        new.wait()
+        assert new.newest_sound() == (2, {})
+        assert_same(new.restore(ABSTRACT), make_state(2))
+
+
 def test_a_bucket_that_is_silent_does_not_make_a_checkpoint_damaged(server):
     with Checkpoints(FOLDER) as checkpoints:
         checkpoints.save(make_state(1))
+    with Checkpoints(FOLDER, read_only=True) as checkpoints:
+        assert checkpoints.newest_sound() == (1, {})
+        server.refuse = lambda method, name: 400 if "/1/" in name else 0
+        for read in (
+            checkpoints.read_meta,
+            lambda: checkpoints.restore(ABSTRACT),
+            lambda: next(checkpoints.params_of([1], ABSTRACT.params)),
+        ):
+            with pytest.raises(OSError, match="Step 1 could not be read now") as raised:
+                read()
+            assert "Move" not in str(raised.value)
     server.refuse = lambda method, name: 400 if "/state/d/" in name else 0
-    with pytest.raises(Exception, match="It was to be refused"):
+    with pytest.raises(OSError, match="The bucket cannot be reached .It was to be refused"):
+        find_fault(f"{FOLDER}/1")
+    server.refuse = lambda method, name: 403 if "/state/d/" in name else 0
+    with pytest.raises(OSError, match=rf"Forbidden.*refused: '{FOLDER}/1/state/d/"):
         find_fault(f"{FOLDER}/1")
 
 

@@ -7,6 +7,8 @@ import threading
 
 import pytest
 
+from jaxformer.files import patience
+from jaxformer.io import lease as lease_lib
 from jaxformer.io.lease import NAME, Lease, describe, lease
 from tests.memory_objects import Clock, MemoryObjects
 
@@ -175,6 +177,51 @@ def test_a_fault_of_the_thread_is_a_loss(monkeypatch):
         assert is_told.wait(30)
     assert told == [f"The lease on {FOLDER} is renewed no more."]
     assert [fault.exc_type for fault in faults] == [KeyError]
+
+
+def test_a_request_that_hangs_does_not_outlast_the_lease():
+    objects, told, is_told = MemoryObjects(), [], threading.Event()
+
+    def on_loss(sentence):
+        told.append(sentence)
+        is_told.set()
+
+    def hang(name, data, generation):
+        assert is_told.wait(30), "the loss was to be told meanwhile"
+        raise OSError("no answer at last")
+
+    with lease(FOLDER, 0.4, say=print, on_loss=on_loss, objects=objects):
+        objects.write = hang
+        assert is_told.wait(30)
+    assert told == [f"The lease on {FOLDER} could not be renewed for 0.4 seconds (no answer)."]
+
+
+@pytest.mark.parametrize(("lost_timeout", "bound"), [(8, 2.0), (3600, 15.0)])
+def test_a_request_is_given_up_in_time_for_another_one(monkeypatch, lost_timeout, bound):
+    given = []
+
+    def make_objects(folder, seconds):
+        given.append((folder, seconds))
+        return MemoryObjects()
+
+    monkeypatch.setattr(lease_lib, "BucketObjects", make_objects)
+    with lease(FOLDER, lost_timeout, say=print, on_loss=print):
+        # All else may take as long as the lease lasts.
+        assert patience() == max(15.0, lost_timeout)
+    assert patience() == 15.0
+    assert given == [(FOLDER, bound)]
+
+
+def test_a_process_that_was_held_up_may_ask_once_more():
+    objects, clock = MemoryObjects(), Clock()
+    held = make(objects, clock)
+    held.take()
+    clock.sleep(50)
+    assert held.left() == 10.0
+    clock.sleep(50)
+    assert held.left() == 3.75
+    assert held.renew()
+    assert held.left() == 60.0
 
 
 @pytest.mark.parametrize(

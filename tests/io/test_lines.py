@@ -15,7 +15,7 @@ def line(step):
 
 
 def open_lines(path, objects, clock, resume_step=0):
-    def keep(part, before):
+    def keep(part, before, is_last):
         assert part.parent == path
         rows = before.splitlines(keepends=True)
         return b"".join(row for row in rows if json.loads(row)["step"] <= resume_step)
@@ -107,6 +107,60 @@ def test_a_process_that_has_lost_its_run_writes_no_line_into_it(tmp_path):
     assert steps(objects) == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("written", [[], [3], [3, 4]])
+def test_nor_does_it_before_the_new_one_has_written_any(tmp_path, written):
+    objects = MemoryObjects()
+    write(tmp_path, objects, [1, 2])
+    lost = open_lines(tmp_path, objects, Clock(), 2)
+    for step in written:
+        lost.append(line(step))
+        lost.sync()
+    lost.append(line(5))
+    lines = open_lines(tmp_path, objects, Clock(), 2)
+    with pytest.raises(Changed):
+        lost.sync()
+    for step in (3, 4):
+        lines.append(line(step))
+        lines.sync()
+    assert steps(objects) == [1, 2, 3, 4]
+
+
+def test_two_who_begin_at_once_write_different_segments(tmp_path):
+    objects, others = MemoryObjects(), []
+    names = objects.names
+
+    def slow():
+        found = names()
+        objects.names = names
+        others.append(open_lines(tmp_path, objects, Clock()))
+        return found
+
+    objects.names = slow
+    lines = open_lines(tmp_path, objects, Clock())
+    lines.append(line(1))
+    lines.sync()
+    others[0].append(line(1))
+    with pytest.raises(Changed):
+        others[0].sync()
+    assert steps(objects) == [1]
+
+
+def test_a_broken_line_is_forgiven_in_the_last_segment_alone(tmp_path):
+    objects, told = MemoryObjects(), []
+    write(tmp_path, objects, [1], [2], [3])
+
+    def note(part, before, is_last):
+        told.append((part.name, is_last))
+        return before
+
+    SegmentLines(tmp_path, note, objects, Clock())
+    assert told == [
+        ("00000002.jsonl", True),
+        ("00000001.jsonl", False),
+        ("00000000.jsonl", False),
+    ]
+
+
 def test_a_line_that_could_not_be_written_is_told_once(tmp_path):
     objects = MemoryObjects()
     lines = open_lines(tmp_path, objects, Clock())
@@ -125,8 +179,18 @@ def test_a_folder_of_segments_reads_like_the_file(tmp_path):
     with Metrics(file, 0) as metrics:
         for step in (1, 2, 3):
             metrics.write({"step": step})
-    assert b"".join(text for _, text in parts(folder)) == file.read_bytes()
+    assert b"".join(text for _, text, _ in parts(folder)) == file.read_bytes()
     assert read_metrics(folder) == read_metrics(file)
+    # Where a process has begun, and written none yet.
+    for number in (0, 3):
+        (folder / f"{number:08d}-.jsonl").write_bytes(b"")
+    assert read_metrics(folder) == read_metrics(file)
+    # A copy that was broken off may lack the end of the last one, and of no other.
+    (folder / "00000003-.jsonl").write_bytes(b'{"st')
+    assert read_metrics(folder) == read_metrics(file)
+    (folder / "00000001.jsonl").write_bytes(b'{"st')
+    with pytest.raises(ValueError, match=r"Line 1 of .*00000001\.jsonl is not a row of metrics"):
+        read_metrics(folder)
     (folder / "00000000.jsonl").write_bytes(line(1) + b"\n" + line(2))
     with pytest.raises(ValueError, match=r"Line 2 of .*00000000\.jsonl is not a row of metrics"):
         read_metrics(folder)

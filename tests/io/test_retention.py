@@ -68,9 +68,9 @@ def test_the_best_is_kept_and_one_that_was_not_due_is_not(tmp_path):
         assert checkpoints.all_steps() == [10, 30]
         assert checkpoints.last_steps(5) == [30]
         assert checkpoints.read_meta() == {}
-        assert_same(checkpoints.params_of(10, ABSTRACT.params), make_state(10).params)
+        assert_same(next(checkpoints.params_of([10], ABSTRACT.params)), make_state(10).params)
         with pytest.raises(ValueError, match="No checkpoint of step 20 in"):
-            checkpoints.params_of(20, ABSTRACT.params)
+            next(checkpoints.params_of([20], ABSTRACT.params))
 
 
 def test_one_that_was_not_due_is_the_newest_of_the_last(tmp_path):
