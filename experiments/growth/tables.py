@@ -76,7 +76,7 @@ def figures(found: dict[int, Measured]) -> str:
     """Returns time, operations and memory of the cases of an axis."""
     header = [
         *("size", "ms (of the passes, least to most)", "GFLOP", "GFLOP/s"),
-        *("program, MB", "process, MB", "at the least, MB"),
+        *("program, MB", "process, MB", "by the law, MB"),
     ]
     if any(measured.output_tokens for measured in found.values()):
         header.append("tokens of an output")
