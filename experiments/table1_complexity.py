@@ -15,19 +15,17 @@ import argparse
 import sys
 from pathlib import Path
 
+from experiments.shared.pages import write_page
 from experiments.table1.cases import FULL, QUICK, Grid, cases
 from experiments.table1.layers import LAYERS
 from experiments.table1.pictures import draw
 from experiments.table1.record import measure, read
 from experiments.table1.tables import tables
-from jaxformer.cli.mistakes import Mistake, answered
+from jaxformer.cli.mistakes import answered
 from jaxformer.cli.options import whole_number
 from jaxformer.files import replace_file
 from jaxformer.io.record import check_config, write_config, write_run
 from jaxformer.run.allocator import keep_freed_memory
-
-# What a page has where the tables shall stand.
-START, END = "<!-- tables: measured -->", "<!-- tables: end -->"
 
 
 def main() -> int:
@@ -86,24 +84,12 @@ def report(folder: Path, page: str | None) -> None:
     pictures = folder
     if page:
         place = Path(page)
-        replace_file(place, fill(place.read_text(encoding="utf-8"), text, page))
+        write_page(place, text)
         written.append(place)
         pictures = place.with_suffix("")
     written += draw(findings, pictures)
     print(text)
     print(f"Written: {', '.join(map(str, written))}")
-
-
-def fill(page: str, text: str, name: str) -> str:
-    """Returns the page with `text` between its marks.
-
-    Raises: Mistake if it does not have both.
-    """
-    before, start, rest = page.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end:
-        raise Mistake(f"{name} lacks the lines {START} and {END}. Put them where tables shall be.")
-    return f"{before}{START}\n\n{text}\n{END}{after}"
 
 
 if __name__ == "__main__":

@@ -154,7 +154,7 @@ def decode(chosen: argparse.Namespace) -> dict[str, Any]:
     # As long as the outputs of CTranslate2: all but the last token, which is EOS.
     extra_length = chosen.steps - size.length
     decode = make_decode(model, num_beams=chosen.beams, alpha=0.0, extra_length=extra_length)
-    params = _params(model)
+    params = draw_params(model)
     sources = [source_BS for batch in batches for source_BS in _in_groups(batch[0])]
     outputs = []
 
@@ -175,7 +175,8 @@ def decode(chosen: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _params(model: Transformer) -> Any:
+def draw_params(model: Transformer) -> Any:
+    """Returns random parameters."""
     token_BT = jnp.ones((1, 2), jnp.int32)
     return jax.jit(model.init)(jax.random.key(0), token_BT, token_BT)["params"]
 
@@ -190,7 +191,7 @@ def export(chosen: argparse.Namespace) -> dict[str, Any]:
 
     size = SIZES[chosen.size]
     model = make_model(size, chosen.dtype, chosen.product_dtype)
-    params = _params(model)
+    params = draw_params(model)
     chosen.output.mkdir()
     export_ctranslate2.save(model, params, pieces(size), chosen.output, longest=chosen.steps)
     return {"parameters": sum(leaf.size for leaf in jax.tree.leaves(params))}

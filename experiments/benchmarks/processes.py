@@ -37,21 +37,23 @@ def run_alone(
     arguments: Sequence[str],
     *,
     allocator: Mapping[str, str],
+    package: str = "experiments.benchmarks",
     environment: Mapping[str, str] | None = None,
     folder: Path = ROOT,
 ) -> dict[str, Any]:
-    """Runs a module of this folder as a process and returns what it reports.
+    """Runs a module as a process and returns what it reports.
 
     Args:
       python: the interpreter.
       arguments: besides `--started`, which is added where a process asks for it by `--seconds`.
       allocator: of `allocators`.
+      package: of the module.
       environment: other variables.
       folder: the checkout that it runs in, and whose jaxformer it imports.
 
     Raises: RuntimeError if it fails, with its last words.
     """
-    command = [python, "-m", f"experiments.benchmarks.{module}", *arguments]
+    command = [python, "-m", f"{package}.{module}", *arguments]
     if any(argument.startswith("--seconds=") for argument in arguments):
         command.append(f"--started={time.time()}")
     done = subprocess.run(

@@ -58,12 +58,17 @@ def pieces(size: Size) -> list[str]:
 
 
 def write_batches(path: str | os.PathLike[str], size: Size, seed: int = 0) -> None:
-    """Writes batches of random words, full rows that end in EOS, for every process to read."""
+    """Writes batches for every process to read."""
+    np.save(path, draw_batches(size, seed), allow_pickle=False)
+
+
+def draw_batches(size: Size, seed: int = 0) -> np.ndarray:
+    """Returns batches, source and target, of random words: full rows that end in EOS."""
     generator = np.random.default_rng(seed)
     shape = (_NUM_BATCHES, 2, size.rows, size.length)
     tokens = generator.integers(_FIRST_WORD, size.vocab_size, shape, np.int32)
     tokens[..., -1] = EOS
-    np.save(path, tokens, allow_pickle=False)
+    return tokens
 
 
 def read_batches(path: str | os.PathLike[str]) -> Batches:

@@ -3,14 +3,15 @@
 import functools
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from experiments.shared.layout import peak_bytes
 from experiments.table1.layers import LAYERS, recur
-from experiments.table1.program import flops, loop_flops, peak_bytes, sequential_products
+from experiments.table1.program import flops, loop_flops, sequential_products
 
 DIRECTIONS = ("forward", "training")
 # Seconds: calls of a program are repeated until they have taken so long together.
@@ -170,9 +171,3 @@ def _vectors(length: int, width: int) -> list[jax.Array]:
     return [
         jax.device_put(generator.normal(size=(length, width)).astype(np.float32)) for _ in range(2)
     ]
-
-
-def shuffled(found: list[Case], seed: int) -> Iterator[Case]:
-    """Yields the cases in an order of the seed's, so that no layer has the machine's best hour."""
-    for index in np.random.default_rng(seed).permutation(len(found)).tolist():
-        yield found[index]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.shared.axes import add_legend, dress
 from experiments.table1.layers import LAYERS
 from experiments.table1.record import Findings
 from experiments.table1.tables import PAIRS, crossing_of
@@ -23,7 +24,6 @@ _STYLES: dict[str, dict[str, Any]] = {
     "dilated": {"color": "#ccbb44", "marker": "v", "linestyle": (0, (1, 1.5))},
     "restricted": {"color": "#aa3377", "marker": "P"},
 }
-_GRID = "#dddddd"
 
 
 def draw(findings: Findings, folder: Path) -> list[Path]:
@@ -48,7 +48,7 @@ def draw(findings: Findings, folder: Path) -> list[Path]:
                 axes.set_title(f"d = {width}", fontsize=10)
             panels[0].set_ylabel(label)
             figure.suptitle("One layer, forward and backward; n = d dotted", fontsize=11)
-            _legend(figure, panels[0])
+            add_legend(figure, panels[0])
     with picture(8.4, 4.6, paths[-1]) as figure:
         left, right = figure.subplots(1, 2)
         for name in LAYERS:
@@ -64,8 +64,8 @@ def draw(findings: Findings, folder: Path) -> list[Path]:
         left.set_ylabel("matrix products one after another")
         right.set_ylabel("layers from the first position to the last")
         for axes in (left, right):
-            _dress(axes)
-        _legend(figure, left)
+            dress(axes, "length n")
+        add_legend(figure, left)
     return paths
 
 
@@ -79,7 +79,7 @@ def _draw_costs(axes: Axes, findings: Findings, width: int, value: str) -> None:
             if not isinstance(found, str):
                 _mark(axes, findings, first, width, value, found)
     axes.axvline(width, color="#000000", linewidth=1.0, linestyle=(0, (1, 2)), zorder=1)
-    _dress(axes)
+    dress(axes, "length n")
 
 
 def _mark(axes: Axes, findings: Findings, name: str, width: int, value: str, length: float) -> None:
@@ -99,20 +99,3 @@ def _mark(axes: Axes, findings: Findings, name: str, width: int, value: str, len
 
 def _line(axes: Axes, name: str, x: Sequence[float], y: Sequence[float]) -> None:
     axes.plot(x, y, label=LAYERS[name].title, linewidth=1.4, markersize=5, **_STYLES[name])
-
-
-def _dress(axes: Axes) -> None:
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_xlabel("length n")
-    axes.grid(color=_GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _legend(figure: Any, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=3, fontsize=9, edgecolor="none"
-    )

@@ -1,4 +1,4 @@
-"""What a function costs by its program: operations, memory, and products one after another."""
+"""What a function costs by its program: operations, and products one after another."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -29,20 +29,6 @@ def loop_flops(once: jax.stages.Lowered, twice: jax.stages.Lowered, length: int)
       twice: the same with two turns in it, and half as many turns; what XLA counts more is a turn.
     """
     return flops(once) + (length - 1) * (flops(twice) - flops(once))
-
-
-def peak_bytes(compiled: jax.stages.Compiled) -> int:
-    """Returns the memory of arguments, results and all between, as XLA has laid it out.
-
-    This is what the program asks for (`memory_analysis`), not what a process was seen to take.
-    """
-    memory: Any = compiled.memory_analysis()
-    return (
-        memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        - memory.alias_size_in_bytes
-        + memory.temp_size_in_bytes
-    )
 
 
 def sequential_products(function: Callable[..., Any], *args: Any) -> int:

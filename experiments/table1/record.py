@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.table1.cases import Case, Program, facts, prepare, seconds, shuffled
+from experiments.shared.passes import Key, Row, append_rows, key_of, read_rows, shuffled
+from experiments.table1.cases import Case, Program, facts, prepare, seconds
 from experiments.table1.layers import LAYERS
 from experiments.table1.paths import path_length
-from jaxformer.cli.mistakes import Mistake
-from jaxformer.io.record import Metrics, read_metrics
 
-FILE = "metrics.jsonl"
 # What names a line of the record; all else is what was measured.
 _IDENTITY = ("path", "n", "case", "pass")
 Report = Callable[[str], None]
@@ -27,55 +25,40 @@ def measure(
       lengths: of the rows whose path lengths are measured.
       report: gets a line of text for each measurement.
     """
-    path = folder / FILE
-    rows = read_metrics(path) if path.exists() else []
-    done = {_key(row) for row in rows}
     programs: dict[Case, Program] = {}
-    # A line's number, which a file of metrics calls its step.
-    number = len(rows)
-    with Metrics(path, resume_step=number) as metrics:
-        for key, row in _rows(found, lengths, passes, done, programs):
-            number += 1
-            metrics.write({"step": number, **row})
-            done.add(key)
-            report(f"{' '.join(map(str, key))}: {_brief(row)}")
-        metrics.sync()
+
+    def make_rows(done: set[Key]) -> Iterator[Row]:
+        return _rows(found, lengths, passes, done, programs)
+
+    append_rows(folder, _IDENTITY, make_rows, report)
 
 
 def _rows(
     found: Sequence[Case],
     lengths: Sequence[int],
     passes: int,
-    done: set[tuple[Any, ...]],
+    done: set[Key],
     programs: dict[Case, Program],
-) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """Yields (key, row) of what is measured, one after another."""
+) -> Iterator[Row]:
+    """Yields what is measured, one row after another."""
     for name in LAYERS:
         for length in lengths:
-            row: dict[str, Any] = {"path": name, "n": length}
-            if _key(row) not in done:
-                yield _key(row), {**row, "layers": path_length(name, length)}
+            row: Row = {"path": name, "n": length}
+            if key_of(row, _IDENTITY) not in done:
+                yield {**row, "layers": path_length(name, length)}
     for turn in range(1, passes + 1):
-        for case in shuffled(list(found), turn):
-            timed: dict[str, Any] = {"case": case.name, "pass": turn}
-            stated: dict[str, Any] = {"case": case.name}
-            if _key(timed) in done:
+        for case in shuffled(found, turn):
+            timed: Row = {"case": case.name, "pass": turn}
+            stated: Row = {"case": case.name}
+            if key_of(timed, _IDENTITY) in done:
                 continue
             if case not in programs:
                 programs[case] = prepare(case)
             # Before the first time is on record, this is.
-            if _key(stated) not in done:
-                yield _key(stated), {**stated, **facts(case, programs[case])}
+            if key_of(stated, _IDENTITY) not in done:
+                yield {**stated, **facts(case, programs[case])}
             taken, calls = seconds(programs[case])
-            yield _key(timed), {**timed, "seconds": float(f"{taken:.4g}"), "calls": calls}
-
-
-def _key(row: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[name] for name in _IDENTITY if name in row)
-
-
-def _brief(row: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {row[name]:.4g}" for name in row if name not in _IDENTITY)
+            yield {**timed, "seconds": float(f"{taken:.4g}"), "calls": calls}
 
 
 class Measured(NamedTuple):
@@ -132,13 +115,10 @@ def read(folder: Path) -> Findings:
 
     Raises: Mistake if the folder has none.
     """
-    path = folder / FILE
-    if not path.is_file():
-        raise Mistake(f"{folder} holds no {FILE}: nothing was measured there. Leave --report out.")
     stated: dict[str, dict[str, Any]] = {}
     times: dict[str, list[float]] = defaultdict(list)
     paths = {}
-    for row in read_metrics(path):
+    for row in read_rows(folder):
         if "path" in row:
             paths[row["path"], row["n"]] = row["layers"]
         elif "pass" in row:

@@ -3,8 +3,9 @@
 import math
 from collections.abc import Sequence
 
+from experiments.shared.fitting import crossing, fit_powers, fit_sums
+from experiments.shared.pages import figure, show_fit, table
 from experiments.table1.cases import DIRECTIONS
-from experiments.table1.fitting import Fit, crossing, fit_powers, fit_sums
 from experiments.table1.layers import LAYERS
 from experiments.table1.record import Findings, Measured
 
@@ -47,7 +48,7 @@ def exponents(findings: Findings) -> str:
         "Exponents of n and d by least squares of logarithms over all lengths and widths, with "
         "their standard errors; of k and r over several of them at one length and width. Both: "
         f"forward and backward. The fit leaves times below {LEAST_SECONDS * 1000:g} ms out. The "
-        "paper's table leaves projections out.\n\n" + _markdown(header, rows)
+        "paper's table leaves projections out.\n\n" + table(header, rows)
     )
 
 
@@ -77,7 +78,7 @@ def paths(findings: Findings) -> str:
         "layers until the last position's gradient reaches the first (of the recurrent layer, "
         f"applications of its cell). Each at n = {', '.join(map(str, lengths))}, and the exponent "
         "of n; of the dilated layers, how many more for k times the length.\n\n"
-        + _markdown(header, rows)
+        + table(header, rows)
     )
 
 
@@ -107,7 +108,7 @@ def crossings(findings: Findings, widths: Sequence[int]) -> str:
     return (
         "The length from which on self-attention costs more, between measured ones by "
         "interpolation of logarithms. The table's O(...) alone would have it at n = d, k d "
-        "beside a convolution, and r beside restricted attention.\n\n" + _markdown(header, rows)
+        "beside a convolution, and r beside restricted attention.\n\n" + table(header, rows)
     )
 
 
@@ -161,13 +162,13 @@ def figures(findings: Findings, width: int) -> str:
         rows.append(cells)
     return (
         "Forward and backward. Time: the median of the passes, and from the least to the most.\n\n"
-        + _markdown(header, rows)
+        + table(header, rows)
     )
 
 
 def _milliseconds(measured: Measured) -> str:
     median, low, high = (
-        _figure(1e3 * seconds)
+        figure(1e3 * seconds)
         for seconds in (
             measured.point()["seconds"],
             min(measured.seconds),
@@ -178,16 +179,11 @@ def _milliseconds(measured: Measured) -> str:
 
 
 def _operations(measured: Measured) -> str:
-    return _figure(measured.flops / 1e9)
+    return figure(measured.flops / 1e9)
 
 
 def _megabytes(measured: Measured) -> str:
-    return _figure(measured.peak_bytes / 1e6)
-
-
-def _figure(value: float) -> str:
-    """Returns three digits that count, without an exponent."""
-    return f"{float(f'{value:.3g}'):,.10g}"
+    return figure(measured.peak_bytes / 1e6)
 
 
 def _exponents(findings: Findings, name: str, direction: str, value: str) -> str:
@@ -213,16 +209,9 @@ def _fit(found: Sequence[Measured], value: str, variables: tuple[str, ...]) -> s
     if value == "seconds":
         points = [point for point in points if point["seconds"] >= LEAST_SECONDS]
     try:
-        return _show(fit_powers(points, value, variables))
+        return show_fit(fit_powers(points, value, variables))
     except ValueError:
         return _NONE
-
-
-def _show(fit: Fit) -> str:
-    return ", ".join(
-        f"{name} {exponent:.2f} ± {fit.errors[name]:.2f}"
-        for name, exponent in fit.exponents.items()
-    )
 
 
 def _by_length(values: dict[int, int], base: int = 0) -> str:
@@ -241,15 +230,10 @@ def _by_length(values: dict[int, int], base: int = 0) -> str:
     ]
     text = ", ".join(map(str, numbers))
     try:
-        return f"{text} ({_show((fit_sums if base else fit_powers)(points, 'value', (name,)))})"
+        return f"{text} ({show_fit((fit_sums if base else fit_powers)(points, 'value', (name,)))})"
     except ValueError:
         return text
 
 
 def _length(found: float | str) -> str:
     return found if isinstance(found, str) else f"{found:.0f}"
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"

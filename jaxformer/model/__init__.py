@@ -12,6 +12,7 @@ Every array of rank two or more carries its axes as a suffix, and einsum uses th
 from jaxformer.model.attention import MultiHeadAttention, dot_product_attention
 from jaxformer.model.counting import forward_flops, parameter_count
 from jaxformer.model.dropout import Dropout
+from jaxformer.model.fused import fused_attention
 from jaxformer.model.heads import Head, entropy_sums, heads_of, silence_head
 from jaxformer.model.masks import Mask, Positions
 from jaxformer.model.positions import Learned, NoPositions, Sinusoidal
@@ -47,6 +48,7 @@ __all__ = [
     "dot_product_attention",
     "entropy_sums",
     "forward_flops",
+    "fused_attention",
     "grow",
     "heads_of",
     "parameter_count",

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from experiments import table1_complexity
-from experiments.table1.cases import Case, Grid, cases, prepare, shuffled
-from experiments.table1.fitting import crossing, fit_powers, fit_sums
+from experiments.shared.fitting import crossing, fit_powers, fit_sums
+from experiments.shared.pages import END, START
+from experiments.shared.passes import shuffled
+from experiments.table1.cases import Case, Grid, cases, prepare
 from experiments.table1.layers import LAYERS, convolve, recur
 from experiments.table1.paths import path_length
 from experiments.table1.program import flops, loop_flops, sequential_products
@@ -277,7 +279,7 @@ def test_what_is_measured_is_not_measured_again(study, tmp_path, capsys, monkeyp
 def test_a_page_gets_tables_and_pictures(study, tmp_path, capsys):
     run, folder = study
     page = tmp_path / "page.md"
-    marks = f"before\n\n{table1_complexity.START}\nold\n{table1_complexity.END}\n\nafter\n"
+    marks = f"before\n\n{START}\nold\n{END}\n\nafter\n"
     page.write_text(marks, encoding="utf-8")
     assert run("--report", f"--page={page}") == 0
     text = page.read_text(encoding="utf-8")

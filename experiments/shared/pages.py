@@ -1,0 +1,42 @@
+"""Pages in Markdown: tables, figures, and the place on a page where a study's tables stand."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.shared.fitting import Fit
+from jaxformer.cli.mistakes import Mistake
+from jaxformer.files import replace_file
+
+# What a page has where the tables shall stand.
+START, END = "<!-- tables: measured -->", "<!-- tables: end -->"
+
+
+def write_page(place: Path, text: str) -> None:
+    """Writes a page anew, with `text` between its marks.
+
+    Raises: Mistake if it does not have both.
+    """
+    before, start, rest = place.read_text(encoding="utf-8").partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end:
+        raise Mistake(f"{place} lacks the lines {START} and {END}. Put them where tables shall be.")
+    replace_file(place, f"{before}{START}\n\n{text}\n{END}{after}")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+
+
+def show_fit(fit: Fit) -> str:
+    """Returns "n 2.00 ± 0.01, d 1.00 ± 0.01"."""
+    return ", ".join(
+        f"{name} {exponent:.2f} ± {fit.errors[name]:.2f}"
+        for name, exponent in fit.exponents.items()
+    )
+
+
+def figure(value: float) -> str:
+    """Returns three digits that count, without an exponent."""
+    return f"{float(f'{value:.3g}'):,.10g}"
