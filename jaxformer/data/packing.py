@@ -88,31 +88,38 @@ class _OpenRows:
 
     def __init__(self) -> None:
         self._rows: dict[Size, list[np.ndarray]] = {}
-        self._number: dict[Size, int] = {}
-        # Of each room ever seen: source, target, and how many rows have just this room.
-        self._rooms = np.zeros((64, 3), np.int64)
+        # The bits of a number are a set. Of each total of slots, the sources' shares that some
+        # row has left; and the totals.
+        self._sources: dict[int, int] = {}
+        self._totals = 0
 
     def put(self, rows: np.ndarray, room: Size) -> None:
         """Adds rows, given by their numbers."""
-        if room not in self._number:
-            number = self._number[room] = len(self._number)
-            self._rows[room] = []
-            if number == len(self._rooms):
-                self._rooms = np.concatenate([self._rooms, np.zeros_like(self._rooms)])
-            self._rooms[number, :2] = room
-        self._rooms[self._number[room], 2] += len(rows)
-        self._rows[room].append(rows)
+        stack = self._rows.setdefault(room, [])
+        if not stack:
+            total = sum(room)
+            self._sources[total] = self._sources.get(total, 0) | 1 << room[0]
+            self._totals |= 1 << total
+        stack.append(rows)
 
     def tightest(self, source: int, target: int) -> Size | None:
-        """Returns the room that a pair leaves the fewest slots of; None if it fits nowhere."""
-        known = self._rooms[: len(self._number)]
-        fits = np.flatnonzero((known[:, 2] > 0) & (known[:, 0] >= source) & (known[:, 1] >= target))
-        if not len(fits):
-            return None
-        rooms = known[fits, :2]
-        # Of equals, the one with less room on the source's side.
-        best = np.lexsort((rooms[:, 0], rooms.sum(axis=1)))[0]
-        return int(rooms[best, 0]), int(rooms[best, 1])
+        """Returns the room that a pair leaves the fewest slots of; None if it fits nowhere.
+
+        Of equals, it is the one with less room on the source's side.
+        """
+        total = source + target
+        totals = self._totals >> total
+        while totals:
+            skipped = _lowest(totals)
+            total += skipped
+            # From `source` on, as many as leave `target` of the total.
+            most = total - source - target + 1
+            if fits := (self._sources[total] >> source) & ((1 << most) - 1):
+                found = source + _lowest(fits)
+                return found, total - found
+            total += 1
+            totals >>= skipped + 1
+        return None
 
     def take(self, room: Size, most: int) -> np.ndarray:
         """Removes and returns at least one row with this room, at most `most`."""
@@ -121,5 +128,14 @@ class _OpenRows:
         if len(rows) > most:
             stack.append(rows[most:])
             rows = rows[:most]
-        self._rooms[self._number[room], 2] -= len(rows)
+        if not stack:
+            total = sum(room)
+            self._sources[total] ^= 1 << room[0]
+            if not self._sources[total]:
+                self._totals ^= 1 << total
         return rows
+
+
+def _lowest(numbers: int) -> int:
+    """Returns the least of a set of numbers that are the bits of one."""
+    return (numbers & -numbers).bit_length() - 1

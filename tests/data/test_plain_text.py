@@ -80,7 +80,7 @@ def test_fingerprint_tells_splits_apart(tmp_path, files):
 def test_an_unchanged_file_is_not(tmp_path, files, monkeypatch):
     options = files()
     read(tmp_path, **options)
-    monkeypatch.setattr("jaxformer.data.plain_text.read_lines", None)
+    monkeypatch.setattr("jaxformer.data.plain_text.lines_of", None)
     assert read(tmp_path, **options) == PAIRS
 
 
