@@ -43,7 +43,8 @@ def pack(class_lengths: np.ndarray, class_counts: np.ndarray, sizes: Sequence[Si
       sizes: row sizes, smallest first; the last holds every class.
     """
     rooms = _OpenRows()
-    row_size: list[np.ndarray] = []
+    row_size: list[int] = []
+    num_opened: list[int] = []
     num_rows = 0
     places: list[tuple[np.ndarray, int]] = []
     for number in np.argsort(-class_lengths.sum(axis=1), kind="stable"):
@@ -59,7 +60,8 @@ def pack(class_lengths: np.ndarray, class_counts: np.ndarray, sizes: Sequence[Si
                 )
                 found = sizes[kind]
                 opened = np.arange(num_rows, num_rows + max(1, left // 4))
-                row_size.append(np.full(len(opened), kind))
+                row_size.append(kind)
+                num_opened.append(len(opened))
                 num_rows += len(opened)
                 rooms.put(opened, found)
             rows = rooms.take(found, left)
@@ -67,7 +69,7 @@ def pack(class_lengths: np.ndarray, class_counts: np.ndarray, sizes: Sequence[Si
             rooms.put(rows, (found[0] - source, found[1] - target))
             left -= len(rows)
 
-    size_of_row = np.concatenate(row_size)
+    size_of_row = np.repeat(row_size, num_opened)
     rows_of_size = np.bincount(size_of_row, minlength=len(sizes))
     # A row's number among the rows of its size.
     order = np.argsort(size_of_row, kind="stable")
@@ -75,11 +77,12 @@ def pack(class_lengths: np.ndarray, class_counts: np.ndarray, sizes: Sequence[Si
     starts = np.concatenate([[0], np.cumsum(rows_of_size)[:-1]])
     number_in_size[order] = np.arange(num_rows) - starts[size_of_row[order]]
     place_row = np.concatenate([rows for rows, _ in places])
+    numbers, counts = [number for _, number in places], [len(rows) for rows, _ in places]
     return Packing(
         rows=[int(rows) for rows in rows_of_size],
         place_size=size_of_row[place_row],
         place_row=number_in_size[place_row],
-        place_class=np.concatenate([np.full(len(rows), number) for rows, number in places]),
+        place_class=np.repeat(numbers, counts),
     )
 
 
@@ -110,15 +113,15 @@ class _OpenRows:
         total = source + target
         totals = self._totals >> total
         while totals:
-            skipped = _lowest(totals)
-            total += skipped
-            # From `source` on, as many as leave `target` of the total.
-            most = total - source - target + 1
-            if fits := (self._sources[total] >> source) & ((1 << most) - 1):
-                found = source + _lowest(fits)
-                return found, total - found
-            total += 1
-            totals >>= skipped + 1
+            # The place of the lowest bit, from 1: the next total that there is, and one more.
+            step = (totals & -totals).bit_length()
+            total += step
+            totals >>= step
+            # From `source` on, as many as leave `target` of that total.
+            most = total - source - target
+            if fits := (self._sources[total - 1] >> source) & ((1 << most) - 1):
+                found = source + (fits & -fits).bit_length() - 1
+                return found, total - 1 - found
         return None
 
     def take(self, room: Size, most: int) -> np.ndarray:
@@ -134,8 +137,3 @@ class _OpenRows:
             if not self._sources[total]:
                 self._totals ^= 1 << total
         return rows
-
-
-def _lowest(numbers: int) -> int:
-    """Returns the least of a set of numbers that are the bits of one."""
-    return (numbers & -numbers).bit_length() - 1
