@@ -55,6 +55,7 @@ class BatchPlan:
       batches_per_epoch: the same in every epoch.
       padding: share of an epoch's slots without a real token, both sides together.
       num_pairs: pairs in an epoch, each exactly once.
+      sizes: the row sizes that were chosen, with which the same plan is made again, sooner.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class BatchPlan:
         source_tokens: int,
         target_tokens: int,
         rows_multiple: int = 1,
+        sizes: list[Size] | None = None,
     ) -> None:
         """Packs the lengths and chooses the shapes.
 
@@ -72,6 +74,7 @@ class BatchPlan:
           source_lengths, target_lengths: tokens of each pair, EOS included.
           source_tokens, target_tokens: most slots of a batch on either side.
           rows_multiple: rows of every shape are a multiple of it (accumulation).
+          sizes: of another plan of the same lengths and arguments; None: many are tried.
 
         Raises: ValueError if there is no pair, or a budget does not hold the longest sentence
           `rows_multiple` times.
@@ -92,7 +95,11 @@ class BatchPlan:
         )
         class_lengths = np.stack(np.divmod(classes, width), axis=1)
         most_slots = source_tokens // rows_multiple, target_tokens // rows_multiple
-        sizes, self._packing = _choose_sizes(class_lengths, class_counts, most_slots)
+        if sizes is None:
+            sizes, self._packing = _choose_sizes(class_lengths, class_counts, most_slots)
+        else:
+            self._packing = pack(class_lengths, class_counts, sizes)
+        self.sizes = sizes
         self.num_pairs = len(class_of_pair)
         self.shapes: list[Shape] = []
         self._batches: list[int] = []

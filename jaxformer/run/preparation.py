@@ -1,10 +1,11 @@
 """What training reads: the vocabulary, the encoded text and the batching plan."""
 
+import functools
 import hashlib
 import importlib.metadata
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +27,13 @@ from jaxformer.data.moses_bpe import MosesBpe, train_moses_bpe
 from jaxformer.data.pipeline import check_evaluable
 from jaxformer.data.sentence_piece import SentencePiece, train_sentence_piece
 from jaxformer.data.tokenizer import Tokenizer
-from jaxformer.files import as_path
+from jaxformer.files import as_path, read_json
 
 _FORMAT = 1
 """Of what is kept of a text: to be raised when the same text would become something else."""
 
 _PAIRS_LEARNT_FROM = 1_000_000
+_SIZES = "sizes.json"
 
 MOSES_BPE = "moses_bpe"
 BRACKETS = "brackets"
@@ -188,13 +190,16 @@ def prepare_data(
             f"None of the {num_pairs} training pairs has at most {max_length} tokens a side. "
             "Raise data.max_length."
         )
-    plan = BatchPlan(
+    make_plan = functools.partial(
+        BatchPlan,
         train.source.lengths,
         train.target.lengths,
         source_tokens=source_tokens,
         target_tokens=target_tokens,
         rows_multiple=rows_multiple,
     )
+    facts = (tokenizer.fingerprint, max_length, source_tokens, target_tokens, rows_multiple)
+    plan = _plan(make_plan, cache_dir and cache_dir / _name(corpus, "plan", *facts))
     valid = encode_pairs(corpus.pairs("valid"), tokenizer) if "valid" in corpus.splits else None
     if valid is not None:
         check_evaluable(valid, "valid", max_length)
@@ -221,6 +226,22 @@ def _encode_train(
         if keep(folder, lambda new: write_encoded(new, parts())):
             return read_encoded(folder)
     return join(parts())
+
+
+def _plan(make_plan: Callable[..., BatchPlan], folder: Path | None) -> BatchPlan:
+    """Plans batches, with the row sizes that an earlier start has chosen and kept."""
+    chosen: list[BatchPlan] = []
+
+    def choose(new: Path) -> None:
+        chosen.append(make_plan())
+        (new / _SIZES).write_text(json.dumps(chosen[0].sizes), encoding="ascii")
+
+    is_kept = folder is not None and keep(folder, choose)
+    if chosen:
+        return chosen[0]
+    if not is_kept:
+        return make_plan()
+    return make_plan(sizes=[(source, target) for source, target in read_json(folder / _SIZES)])
 
 
 def fingerprint(encoded: Encoded) -> str:
