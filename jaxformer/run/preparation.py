@@ -59,8 +59,8 @@ def learn_tokenizer(
 ) -> Tokenizer:
     """Trains the vocabulary that both languages share, on the training split alone (5.1).
 
-    SentencePiece learns from every n-th pair of more than a million: from as many as a million,
-    the fewest n.
+    Of more than a million pairs SentencePiece learns from every n-th, with the least n that leaves
+    at most a million.
 
     Args:
       vocab_size: pieces; for moses_bpe the merges that they come from; for brackets those of the
