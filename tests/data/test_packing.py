@@ -70,7 +70,9 @@ def test_one_class_fills_its_rows(count):
     assert -(-count // 3) <= packing.rows[0] <= -(-count // 3) + 1
 
 
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), max_size=60), st.data())
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), min_size=12, max_size=60), st.data()
+)
 def test_the_tightest_room_is_the_one_that_a_search_of_all_finds(rooms, data):
     open_rows, left = _OpenRows(), []
     for number, room in enumerate(rooms):
