@@ -103,8 +103,9 @@ def get_config(arg: str = "") -> ConfigDict:
     data.valid_target = ""
     data.test_source = ""
     data.test_target = ""
-    # Word pieces shared by source and target, special ones and 256 bytes included (5.1); for
-    # moses_bpe the merges that they come from; for brackets those of the source alone.
+    # Word pieces shared by source and target, special ones and 256 bytes included (5.1), learnt
+    # from all training pairs, or of more than a million from every n-th; for moses_bpe the merges
+    # that they come from, and for brackets those of the source alone, both of all pairs.
     data.vocab_size = 37_000
     # SentencePiece's bpe (5.1), unigram, word or char, of text as it is; or moses_bpe, merges of
     # Moses's tokens in small letters, for comparison with published results; or brackets, bpe of

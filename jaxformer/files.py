@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import re
+import secrets
 import shutil
 import time
 from collections.abc import Generator
@@ -192,7 +193,8 @@ def new_folder(path: str | os.PathLike[str]) -> Generator[Path]:
     path = Path(os.path.abspath(path))
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise ValueError(f"{path} is there already, and not empty. Move it away, or name another.")
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    # Of this process alone, among those of other machines too.
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     temporary.mkdir(parents=True)
     try:
         yield temporary

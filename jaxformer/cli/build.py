@@ -6,6 +6,7 @@ workdir's config.json.
 
 import importlib
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +14,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxformer.data.corpus import Corpus, check_corpus, open_corpus
+from jaxformer.data.prepare import default_data_dir
+from jaxformer.files import user_path
 from jaxformer.model import Learned, Residual, Transformer, restricted_attention
 from jaxformer.optim import scale_by_paper_adam
 from jaxformer.sharding import make_abstract_mesh, state_shardings
@@ -207,6 +210,12 @@ def make_corpus(config: Config, splits: Collection[str] = SPLITS) -> Corpus:
         manual_dir=data["manual_dir"] or None,
         **_corpus_options(config, splits if named else SPLITS),
     )
+
+
+def cache_dir(config: Config) -> Path:
+    """Returns the folder of what is made from prepared text once."""
+    data_dir = config["data"]["data_dir"]
+    return (user_path(data_dir) if data_dir else default_data_dir()) / "encoded"
 
 
 def _corpus_options(config: Config, splits: Collection[str]) -> dict[str, str]:

@@ -149,6 +149,7 @@ def prepare(
             data["vocab_type"],
             source=data["source"],
             target=data["target"],
+            cache_dir=build.cache_dir(config),
         )
     text = prepare_data(
         corpus,
@@ -157,6 +158,7 @@ def prepare(
         source_tokens=data["source_tokens"],
         target_tokens=data["target_tokens"],
         rows_multiple=config["train"]["accumulate"],
+        cache_dir=build.cache_dir(config),
     )
     for workdir, meta in begun.items():
         if text.fingerprint != meta["data"]:

@@ -55,6 +55,7 @@ class BatchPlan:
       batches_per_epoch: the same in every epoch.
       padding: share of an epoch's slots without a real token, both sides together.
       num_pairs: pairs in an epoch, each exactly once.
+      sizes: the row sizes that were chosen, with which the same plan is made again, sooner.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class BatchPlan:
         source_tokens: int,
         target_tokens: int,
         rows_multiple: int = 1,
+        sizes: list[Size] | None = None,
     ) -> None:
         """Packs the lengths and chooses the shapes.
 
@@ -72,6 +74,7 @@ class BatchPlan:
           source_lengths, target_lengths: tokens of each pair, EOS included.
           source_tokens, target_tokens: most slots of a batch on either side.
           rows_multiple: rows of every shape are a multiple of it (accumulation).
+          sizes: of another plan of the same lengths and arguments; None: many are tried.
 
         Raises: ValueError if there is no pair, or a budget does not hold the longest sentence
           `rows_multiple` times.
@@ -83,13 +86,21 @@ class BatchPlan:
             ("target", target_tokens, target_lengths),
         ):
             _check_budget(side, tokens, int(lengths.max()), rows_multiple)
-        lengths = np.stack([source_lengths, target_lengths], axis=1).astype(np.int64)
-        class_lengths, class_of_pair, class_counts = np.unique(
-            lengths, axis=0, return_inverse=True, return_counts=True
+        # One number for both lengths, in the order of (source, target).
+        width = int(target_lengths.max()) + 1
+        classes, class_of_pair, class_counts = np.unique(
+            source_lengths.astype(np.int64) * width + target_lengths,
+            return_inverse=True,
+            return_counts=True,
         )
+        class_lengths = np.stack(np.divmod(classes, width), axis=1)
         most_slots = source_tokens // rows_multiple, target_tokens // rows_multiple
-        sizes, self._packing = _choose_sizes(class_lengths, class_counts, most_slots)
-        self.num_pairs = len(lengths)
+        if sizes is None:
+            sizes, self._packing = _choose_sizes(class_lengths, class_counts, most_slots)
+        else:
+            self._packing = pack(class_lengths, class_counts, sizes)
+        self.sizes = sizes
+        self.num_pairs = len(class_of_pair)
         self.shapes: list[Shape] = []
         self._batches: list[int] = []
         for (source, target), rows in zip(sizes, self._packing.rows, strict=True):
@@ -105,8 +116,8 @@ class BatchPlan:
         slots = sum(
             shape.slots * batches for shape, batches in zip(self.shapes, self._batches, strict=True)
         )
-        self.padding = 1.0 - float(lengths.sum()) / slots
-        self._class_of_pair = class_of_pair.reshape(-1)
+        self.padding = 1.0 - float(source_lengths.sum() + target_lengths.sum()) / slots
+        self._class_of_pair = class_of_pair
         self._places_by_class = np.argsort(self._packing.place_class, kind="stable")
 
     def epoch(self, seed: int, epoch: int) -> list[PlannedBatch]:

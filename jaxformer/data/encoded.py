@@ -1,13 +1,15 @@
 """A corpus as token ids: flat arrays and where each sentence starts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from jaxformer.data.tokenizer import Tokenizer
 
 _PAIRS_AT_A_TIME = 8192
+_SIDES = ("source", "target")
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,16 @@ class Sentences:
     def from_lists(cls, sentences: Iterable[np.ndarray]) -> "Sentences":
         """Joins the sentences' arrays."""
         sentences = list(sentences)
-        lengths = [len(sentence) for sentence in sentences]
         tokens = np.concatenate(sentences) if sentences else np.zeros(0, np.int32)
-        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        return cls(tokens.astype(np.int32), starts)
+        return cls(tokens.astype(np.int32), _starts([len(sentence) for sentence in sentences]))
+
+    @classmethod
+    def join(cls, parts: Iterable["Sentences"]) -> "Sentences":
+        """Puts many sentences after many others."""
+        parts = list(parts)
+        tokens = [np.zeros(0, np.int32), *(part.tokens for part in parts)]
+        lengths = [np.zeros(0, np.int64), *(part.lengths for part in parts)]
+        return cls(np.concatenate(tokens), _starts(np.concatenate(lengths)))
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -44,7 +52,18 @@ class Sentences:
 
     def select(self, indices: np.ndarray) -> "Sentences":
         """Returns only the sentences named, in that order."""
-        return Sentences.from_lists(self[int(index)] for index in indices)
+        lengths = self.lengths[indices]
+        return Sentences(self.tokens[spans(self.starts[:-1][indices], lengths)], _starts(lengths))
+
+
+def spans(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Returns the numbers `start`, `start + 1`, ... of every span, one span after another."""
+    before = np.cumsum(lengths) - lengths
+    return np.repeat(starts - before, lengths) + np.arange(lengths.sum())
+
+
+def _starts(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -66,12 +85,59 @@ class Encoded:
         return Encoded(self.source.select(indices), self.target.select(indices))
 
 
-def encode_pairs(pairs: Sequence[tuple[str, str]], tokenizer: Tokenizer) -> Encoded:
-    """Returns all pairs as token ids, in order."""
-    sources: list[np.ndarray] = []
-    targets: list[np.ndarray] = []
+def encode_in_parts(pairs: Sequence[tuple[str, str]], tokenizer: Tokenizer) -> Iterator[Encoded]:
+    """Yields all pairs as token ids, in order, some thousands at a time."""
     for start in range(0, len(pairs), _PAIRS_AT_A_TIME):
         some = pairs[start : start + _PAIRS_AT_A_TIME]
-        sources += tokenizer.encode([source for source, _ in some])
-        targets += tokenizer.encode([target for _, target in some], "target")
-    return Encoded(Sentences.from_lists(sources), Sentences.from_lists(targets))
+        yield Encoded(
+            Sentences.from_lists(tokenizer.encode([source for source, _ in some])),
+            Sentences.from_lists(tokenizer.encode([target for _, target in some], "target")),
+        )
+
+
+def join(parts: Iterable[Encoded]) -> Encoded:
+    """Puts pairs after others."""
+    parts = list(parts)
+    return Encoded(
+        Sentences.join(part.source for part in parts), Sentences.join(part.target for part in parts)
+    )
+
+
+def encode_pairs(pairs: Sequence[tuple[str, str]], tokenizer: Tokenizer) -> Encoded:
+    """Returns all pairs as token ids, in order."""
+    return join(encode_in_parts(pairs, tokenizer))
+
+
+def write_encoded(folder: Path, parts: Iterable[Encoded]) -> None:
+    """Writes pairs to files in a folder, of which no more than a part need be in memory."""
+    lengths: dict[str, list[np.ndarray]] = {side: [np.zeros(0, np.int64)] for side in _SIDES}
+    with (
+        open(_path(folder, "source", "tokens"), "wb") as source,
+        open(_path(folder, "target", "tokens"), "wb") as target,
+    ):
+        for part in parts:
+            for side, sentences, file in zip(
+                _SIDES, (part.source, part.target), (source, target), strict=True
+            ):
+                file.write(sentences.tokens.astype("<i4").data)
+                lengths[side].append(sentences.lengths)
+    for side in _SIDES:
+        starts = _starts(np.concatenate(lengths[side]))
+        _path(folder, side, "starts").write_bytes(starts.astype("<i8").data)
+
+
+def read_encoded(folder: Path) -> Encoded:
+    """Returns what `write_encoded` wrote; tokens are read from the files when they are needed."""
+    sides = []
+    for side in _SIDES:
+        path = _path(folder, side, "tokens")
+        # An empty file cannot be mapped.
+        is_empty = path.stat().st_size == 0
+        tokens = np.zeros(0, np.int32) if is_empty else np.memmap(path, "<i4", mode="r")
+        starts = np.fromfile(_path(folder, side, "starts"), "<i8")
+        sides.append(Sentences(np.asarray(tokens), starts))
+    return Encoded(*sides)
+
+
+def _path(folder: Path, side: str, what: str) -> Path:
+    return folder / f"{side}.{what}"

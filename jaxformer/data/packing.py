@@ -43,7 +43,8 @@ def pack(class_lengths: np.ndarray, class_counts: np.ndarray, sizes: Sequence[Si
       sizes: row sizes, smallest first; the last holds every class.
     """
     rooms = _OpenRows()
-    row_size: list[np.ndarray] = []
+    row_size: list[int] = []
+    num_opened: list[int] = []
     num_rows = 0
     places: list[tuple[np.ndarray, int]] = []
     for number in np.argsort(-class_lengths.sum(axis=1), kind="stable"):
@@ -59,7 +60,8 @@ def pack(class_lengths: np.ndarray, class_counts: np.ndarray, sizes: Sequence[Si
                 )
                 found = sizes[kind]
                 opened = np.arange(num_rows, num_rows + max(1, left // 4))
-                row_size.append(np.full(len(opened), kind))
+                row_size.append(kind)
+                num_opened.append(len(opened))
                 num_rows += len(opened)
                 rooms.put(opened, found)
             rows = rooms.take(found, left)
@@ -67,7 +69,7 @@ def pack(class_lengths: np.ndarray, class_counts: np.ndarray, sizes: Sequence[Si
             rooms.put(rows, (found[0] - source, found[1] - target))
             left -= len(rows)
 
-    size_of_row = np.concatenate(row_size)
+    size_of_row = np.repeat(row_size, num_opened)
     rows_of_size = np.bincount(size_of_row, minlength=len(sizes))
     # A row's number among the rows of its size.
     order = np.argsort(size_of_row, kind="stable")
@@ -75,11 +77,12 @@ def pack(class_lengths: np.ndarray, class_counts: np.ndarray, sizes: Sequence[Si
     starts = np.concatenate([[0], np.cumsum(rows_of_size)[:-1]])
     number_in_size[order] = np.arange(num_rows) - starts[size_of_row[order]]
     place_row = np.concatenate([rows for rows, _ in places])
+    numbers, counts = [number for _, number in places], [len(rows) for rows, _ in places]
     return Packing(
         rows=[int(rows) for rows in rows_of_size],
         place_size=size_of_row[place_row],
         place_row=number_in_size[place_row],
-        place_class=np.concatenate([np.full(len(rows), number) for rows, number in places]),
+        place_class=np.repeat(numbers, counts),
     )
 
 
@@ -88,31 +91,38 @@ class _OpenRows:
 
     def __init__(self) -> None:
         self._rows: dict[Size, list[np.ndarray]] = {}
-        self._number: dict[Size, int] = {}
-        # Of each room ever seen: source, target, and how many rows have just this room.
-        self._rooms = np.zeros((64, 3), np.int64)
+        # The bits of a number are a set. Of each total of slots, the sources' shares that some
+        # row has left; and the totals.
+        self._sources: dict[int, int] = {}
+        self._totals = 0
 
     def put(self, rows: np.ndarray, room: Size) -> None:
         """Adds rows, given by their numbers."""
-        if room not in self._number:
-            number = self._number[room] = len(self._number)
-            self._rows[room] = []
-            if number == len(self._rooms):
-                self._rooms = np.concatenate([self._rooms, np.zeros_like(self._rooms)])
-            self._rooms[number, :2] = room
-        self._rooms[self._number[room], 2] += len(rows)
-        self._rows[room].append(rows)
+        stack = self._rows.setdefault(room, [])
+        if not stack:
+            total = sum(room)
+            self._sources[total] = self._sources.get(total, 0) | 1 << room[0]
+            self._totals |= 1 << total
+        stack.append(rows)
 
     def tightest(self, source: int, target: int) -> Size | None:
-        """Returns the room that a pair leaves the fewest slots of; None if it fits nowhere."""
-        known = self._rooms[: len(self._number)]
-        fits = np.flatnonzero((known[:, 2] > 0) & (known[:, 0] >= source) & (known[:, 1] >= target))
-        if not len(fits):
-            return None
-        rooms = known[fits, :2]
-        # Of equals, the one with less room on the source's side.
-        best = np.lexsort((rooms[:, 0], rooms.sum(axis=1)))[0]
-        return int(rooms[best, 0]), int(rooms[best, 1])
+        """Returns the room that a pair leaves the fewest slots of; None if it fits nowhere.
+
+        Of equals, it is the one with less room on the source's side.
+        """
+        total = source + target
+        totals = self._totals >> total
+        while totals:
+            # The place of the lowest bit, from 1: the next total that there is, and one more.
+            step = (totals & -totals).bit_length()
+            total += step
+            totals >>= step
+            # From `source` on, as many as leave `target` of that total.
+            most = total - source - target
+            if fits := (self._sources[total - 1] >> source) & ((1 << most) - 1):
+                found = source + (fits & -fits).bit_length() - 1
+                return found, total - 1 - found
+        return None
 
     def take(self, room: Size, most: int) -> np.ndarray:
         """Removes and returns at least one row with this room, at most `most`."""
@@ -121,5 +131,9 @@ class _OpenRows:
         if len(rows) > most:
             stack.append(rows[most:])
             rows = rows[:most]
-        self._rooms[self._number[room], 2] -= len(rows)
+        if not stack:
+            total = sum(room)
+            self._sources[total] ^= 1 << room[0]
+            if not self._sources[total]:
+                self._totals ^= 1 << total
         return rows

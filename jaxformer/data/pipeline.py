@@ -7,7 +7,7 @@ from typing import NamedTuple, SupportsIndex
 import numpy as np
 
 from jaxformer.data.batching import BatchPlan, PlannedBatch
-from jaxformer.data.encoded import Encoded, Sentences
+from jaxformer.data.encoded import Encoded, Sentences, spans
 from jaxformer.model.tokens import PAD
 
 Batch = dict[str, np.ndarray]
@@ -44,25 +44,41 @@ def pack_batch(
     """
     shape = planned.shape.filled(rows_multiple)
     each = shape.rows // (shares.of if shares else 1)
-    packed = [
-        row
-        for number in (shares.numbers if shares else [0])
-        for row in range(number * each, (number + 1) * each)
-    ]
-    place_of = {row: place for place, row in enumerate(packed)}
-    source_BS = np.full((len(packed), shape.source), PAD, np.int32)
-    target_BT = np.full((len(packed), shape.target), PAD, np.int32)
-    for sentences, token_BT in ((encoded.source, source_BS), (encoded.target, target_BT)):
-        filled = [0] * len(packed)
-        for pair, row in zip(planned.pairs.tolist(), planned.row.tolist(), strict=True):
-            place = place_of.get(row)
-            if place is None:
-                continue
-            sentence = sentences[pair]
-            end = filled[place] + len(sentence)
-            token_BT[place, filled[place] : end] = sentence
-            filled[place] = end
+    # Which rows are packed, and where each of them then stands.
+    place_of_row = np.full(shape.rows, -1)
+    for place, number in enumerate(shares.numbers if shares else [0]):
+        place_of_row[number * each : (number + 1) * each] = np.arange(
+            place * each, (place + 1) * each
+        )
+    places = place_of_row[planned.row]
+    order = np.argsort(places, kind="stable")
+    order = order[np.searchsorted(places[order], 0) :]
+    pairs, places = planned.pairs[order], places[order]
+    rows = each * (len(shares.numbers) if shares else 1)
+    source_BS = _fill(encoded.source, pairs, places, (rows, shape.source))
+    target_BT = _fill(encoded.target, pairs, places, (rows, shape.target))
     return {"source_BS": source_BS, "target_BT": target_BT}
+
+
+def _fill(
+    sentences: Sentences, pairs: np.ndarray, rows: np.ndarray, shape: tuple[int, int]
+) -> np.ndarray:
+    """Returns rows of padding in which some sentences stand, those of a row one after another.
+
+    Args:
+      pairs: which sentences.
+      rows: in which row each stands, ascending.
+    """
+    token_BL = np.full(shape, PAD, np.int32)
+    starts = sentences.starts[pairs]
+    lengths = sentences.starts[pairs + 1] - starts
+    before = np.cumsum(lengths) - lengths
+    # How many tokens of the same row stand before each sentence.
+    column = before - before[np.searchsorted(rows, rows)]
+    token_BL.reshape(-1)[spans(rows * shape[1] + column, lengths)] = sentences.tokens[
+        spans(starts, lengths)
+    ]
+    return token_BL
 
 
 class _Steps:

@@ -7,11 +7,14 @@ contents, so a changed file is prepared anew and an unchanged one never is.
 import codecs
 import gzip
 import hashlib
+import io
+import itertools
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO
 
 import tensorflow_datasets as tfds
 
@@ -20,22 +23,18 @@ from jaxformer.files import user_path
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
-
-class File(NamedTuple):
-    """A file's path, for messages, and its bytes."""
-
-    path: Path
-    data: bytes
+# TFDS holds a shard's pairs in memory until it is written.
+_PAIRS_A_SHARD = 100_000
 
 
 @dataclass
 class PlainTextConfig(tfds.core.BuilderConfig):
     """The source and target file of every split; `name` is a hash of their contents."""
 
-    files: dict[str, list[File]] = field(default_factory=dict, repr=False)
+    files: dict[str, list[Path]] = field(default_factory=dict, repr=False)
 
 
-class PlainText(tfds.core.GeneratorBasedBuilder):
+class PlainText(tfds.core.ShardBasedBuilder):
     """The user's pairs, in the order of the files."""
 
     VERSION = tfds.core.Version("1.0.0")
@@ -48,13 +47,19 @@ class PlainText(tfds.core.GeneratorBasedBuilder):
             disable_shuffling=True,
         )
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict]]]:
-        files = self.builder_config.files
-        return {split: self._generate_examples(_align(*files[split])) for split in files}
-
-    def _generate_examples(self, pairs: list[tuple[str, str]]) -> Iterator[tuple[int, dict]]:
-        for number, (source, target) in enumerate(pairs):
-            yield number, {"source": source, "target": target}
+    def _shard_iterators_per_split(
+        self, dl_manager: Any
+    ) -> dict[str, list[Callable[[], Iterator[tuple[int, dict]]]]]:
+        shards: dict[str, list[Callable[[], Iterator[tuple[int, dict]]]]] = {}
+        for split, files in self.builder_config.files.items():
+            num_shards = -(-_count(*files) // _PAIRS_A_SHARD)
+            # The shards are written one after another.
+            examples = enumerate(
+                {"source": source, "target": target}
+                for source, target in zip(*map(lines_of, files), strict=True)
+            )
+            shards[split] = [partial(itertools.islice, examples, _PAIRS_A_SHARD)] * num_shards
+        return shards
 
 
 def prepare(
@@ -86,10 +91,7 @@ def prepare(
         test_source=test_source,
         test_target=test_target,
     )
-    contents = {
-        split: [File(path, path.read_bytes()) for path in sides] for split, sides in paths.items()
-    }
-    config = PlainTextConfig(name=content_key(contents), files=contents)
+    config = PlainTextConfig(name=content_key(paths), files=paths)
     builder = prepare_builder(PlainText, data_dir, config=config)
     return Prepared(Path(builder.data_path), "source", "target")
 
@@ -133,24 +135,35 @@ def find_file(name: str, manual_dir: Path | None) -> Path:
     return path
 
 
-def content_key(contents: Mapping[str, Sequence[File]]) -> str:
-    """Returns a name for the files of the splits, which is another if any of them changes."""
+def content_key(files: Mapping[str, Sequence[Path]]) -> str:
+    """Returns a name for the files of the splits, which is another if what they hold changes."""
     digest = hashlib.sha256()
-    for split, files in contents.items():
+    for split, paths in files.items():
         digest.update(split.encode())
-        for file in files:
-            digest.update(hashlib.sha256(file.data).digest())
+        for path in paths:
+            with open(path, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:32]
 
 
-def _align(source: File, target: File) -> list[tuple[str, str]]:
-    sources, targets = read_lines(*source), read_lines(*target)
-    if len(sources) != len(targets):
+def _count(source: Path, target: Path) -> int:
+    """Returns how many lines either file has."""
+    sources, targets = (sum(1 for _ in lines_of(path)) for path in (source, target))
+    if sources != targets:
         raise ValueError(
-            f"{source.path} has {len(sources)} lines and {target.path} has {len(targets)}; line n "
-            "of one must be the translation of line n of the other."
+            f"{source} has {sources} lines and {target} has {targets}; line n of one must be the "
+            "translation of line n of the other."
         )
-    return list(zip(sources, targets, strict=True))
+    return sources
+
+
+def lines_of(path: Path) -> Iterator[str]:
+    """Yields the lines of a file, which is not held in memory, as `read_lines` does.
+
+    Raises: ValueError as `read_lines`.
+    """
+    with open(path, "rb") as file:
+        yield from _lines(path, file)
 
 
 def read_lines(path: Path, data: bytes) -> list[str]:
@@ -161,19 +174,23 @@ def read_lines(path: Path, data: bytes) -> list[str]:
 
     Raises: ValueError if there is no text, or bytes that are no UTF-8 (naming the line).
     """
-    if data.startswith(_GZIP_MAGIC):
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"{path} is a damaged gzip file: {error}.") from error
-    data = data.removeprefix(codecs.BOM_UTF8)
+    return list(_lines(path, io.BytesIO(data)))
+
+
+def _lines(path: Path, file: BinaryIO) -> Iterator[str]:
+    is_gzip = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+    file.seek(0)
+    is_empty, number = True, 0
     try:
-        text = data.decode()
+        for number, line in enumerate(gzip.GzipFile(fileobj=file) if is_gzip else file, 1):
+            text = (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).decode().strip()
+            is_empty = is_empty and not text
+            yield text
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
         raise ValueError(
-            f"{path} is not UTF-8 in line {line} ({error.reason}); convert the file to UTF-8."
+            f"{path} is not UTF-8 in line {number} ({error.reason}); convert the file to UTF-8."
         ) from error
-    if not text.strip():
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} is a damaged gzip file: {error}.") from error
+    if is_empty:
         raise ValueError(f"{path} is empty; it must hold one sentence a line.")
-    return [line.strip() for line in text.removesuffix("\n").split("\n")]

@@ -57,7 +57,7 @@ def prepare_builder(
     taken: it then uses what the other one made.
 
     Args:
-        builder_class: a subclass of `tfds.core.GeneratorBasedBuilder`.
+        builder_class: a subclass of TFDS's builders, as a rule `tfds.core.GeneratorBasedBuilder`.
         data_dir: folder of all prepared data.
         manual_dir: folder of raw files, for builders that ask TFDS for it.
         is_quiet: False for TFDS's progress bars, which a download of gigabytes needs.

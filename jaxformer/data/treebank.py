@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from jaxformer.data.plain_text import File, content_key, find_file, read_lines
+from jaxformer.data.plain_text import content_key, find_file, lines_of
 from jaxformer.data.prepare import Prepared, prepare_builder, raw_folders
 from jaxformer.trees.bracketed import Tree, leaves, read_trees
 from jaxformer.trees.linear import linearise
@@ -26,7 +26,7 @@ CRAFT = {"train": "craft-train.ptb.gz", "valid": "craft-dev.ptb.gz", "test": "cr
 class TreebankConfig(tfds.core.BuilderConfig):
     """The file of every split, and the `joiner` of `read_trees`; `name` is a hash of the files."""
 
-    files: dict[str, File] = field(default_factory=dict, repr=False)
+    files: dict[str, Path] = field(default_factory=dict, repr=False)
     joiner: str | None = None
 
 
@@ -80,12 +80,11 @@ def prepare(
         manual_dir, train_target=train_target, valid_target=valid_target, test_target=test_target
     )
     paths = named or _find_craft(raw_folders("treebank", data_dir, manual_dir))
-    files = {split: File(path, path.read_bytes()) for split, path in paths.items()}
-    key = content_key({split: [file] for split, file in files.items()})
-    config = TreebankConfig(name=key, files=files)
+    key = content_key({split: [path] for split, path in paths.items()})
+    config = TreebankConfig(name=key, files=paths)
     if not named:
         # Five of CRAFT's words are written with a space in them: (NN Xpd TTD).
-        config = TreebankConfig(name=f"craft-{key}", files=files, joiner="")
+        config = TreebankConfig(name=f"craft-{key}", files=paths, joiner="")
     builder = prepare_builder(Treebank, data_dir, config=config)
     return Prepared(Path(builder.data_path), *COLUMNS)
 
@@ -102,15 +101,15 @@ def find_files(manual_dir: Path | None, **named: str) -> dict[str, Path]:
     return {split: find_file(name, manual_dir) for split, name in names.items() if name}
 
 
-def read_plain(file: File, joiner: str | None = None) -> Iterator[Tree]:
+def read_plain(path: Path, joiner: str | None = None) -> Iterator[Tree]:
     """Yields a file's trees in their plain form, but for those without a word.
 
     Args:
       joiner: as for `read_trees`.
 
-    Raises: ValueError as `read_lines` and `read_trees`.
+    Raises: ValueError as `lines_of` and `read_trees`.
     """
-    trees = read_trees("\n".join(read_lines(*file)), str(file.path), joiner=joiner)
+    trees = read_trees("\n".join(lines_of(path)), str(path), joiner=joiner)
     return (tree for tree in map(plain, trees) if tree is not None)
 
 

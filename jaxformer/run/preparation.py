@@ -1,8 +1,11 @@
 """What training reads: the vocabulary, the encoded text and the batching plan."""
 
+import functools
 import hashlib
-import itertools
+import importlib.metadata
+import json
 import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +14,26 @@ import numpy as np
 from jaxformer.data.batching import BatchPlan
 from jaxformer.data.bracket_vocabulary import BracketVocabulary, train_bracket_vocabulary
 from jaxformer.data.corpus import Corpus
-from jaxformer.data.encoded import Encoded, encode_pairs
+from jaxformer.data.encoded import (
+    Encoded,
+    encode_in_parts,
+    encode_pairs,
+    join,
+    read_encoded,
+    write_encoded,
+)
+from jaxformer.data.kept import keep
 from jaxformer.data.moses_bpe import MosesBpe, train_moses_bpe
 from jaxformer.data.pipeline import check_evaluable
 from jaxformer.data.sentence_piece import SentencePiece, train_sentence_piece
 from jaxformer.data.tokenizer import Tokenizer
-from jaxformer.files import as_path
+from jaxformer.files import as_path, read_json
+
+_FORMAT = 1
+"""Of what is kept of a text: to be raised when the same text would become something else."""
+
+_PAIRS_LEARNT_FROM = 1_000_000
+_SIZES = "sizes.json"
 
 MOSES_BPE = "moses_bpe"
 BRACKETS = "brackets"
@@ -32,25 +49,72 @@ def tokenizer_folder(workdir: str | os.PathLike[str]) -> Path:
 
 
 def learn_tokenizer(
-    corpus: Corpus, vocab_size: int, vocab_type: str, *, source: str, target: str
+    corpus: Corpus,
+    vocab_size: int,
+    vocab_type: str,
+    *,
+    source: str,
+    target: str,
+    cache_dir: Path | None = None,
 ) -> Tokenizer:
     """Trains the vocabulary that both languages share, on the training split alone (5.1).
+
+    Of more than a million pairs SentencePiece learns from every n-th, with the least n that leaves
+    at most a million.
 
     Args:
       vocab_size: pieces; for moses_bpe the merges that they come from; for brackets those of the
         source.
       vocab_type: moses_bpe, brackets, or a type of SentencePiece's.
       source, target: language codes.
+      cache_dir: what is learnt is kept there, where the same is found again; None: nowhere.
 
     Raises: ValueError as `Corpus.pairs`, `train_sentence_piece` and `train_moses_bpe`.
     """
-    pairs = corpus.pairs("train")
+
+    def learn() -> Tokenizer:
+        return _learn(corpus.pairs("train"), vocab_size, vocab_type, source, target)
+
+    if cache_dir is not None:
+        folder = cache_dir / _name(corpus, "vocabulary", vocab_size, vocab_type, source, target)
+        if keep(folder, lambda new: learn().save(new)):
+            return next(
+                kind.load(folder / name)
+                for name, kind in _KINDS.items()
+                if (folder / name).is_file()
+            )
+    return learn()
+
+
+def _learn(
+    pairs: Sequence[tuple[str, str]], vocab_size: int, vocab_type: str, source: str, target: str
+) -> Tokenizer:
     if vocab_type == BRACKETS:
         return train_bracket_vocabulary(pairs, vocab_size)
     if vocab_type == MOSES_BPE:
         return train_moses_bpe(pairs, vocab_size, source=source, target=target)
-    text = itertools.chain.from_iterable(pairs)
-    return train_sentence_piece(text, vocab_size, model_type=vocab_type)
+    return train_sentence_piece(_sample(pairs), vocab_size, model_type=vocab_type)
+
+
+def _sample(pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Yields the sentences of every n-th pair, of at most `_PAIRS_LEARNT_FROM`."""
+    every = -(-len(pairs) // _PAIRS_LEARNT_FROM) or 1
+    at_a_time = 1024 * every
+    for start in range(0, len(pairs), at_a_time):
+        for pair in pairs[start : start + at_a_time : every]:
+            yield from pair
+
+
+def _name(corpus: Corpus, *facts: str | int) -> str:
+    """Names what is made from a corpus by all that it depends on."""
+    makers = ("sentencepiece", "sacremoses", "subword-nmt")
+    found = [
+        f"{each.metadata['name']} {each.version}"
+        for name in makers
+        for each in importlib.metadata.distributions(name=name)
+    ]
+    everything = json.dumps([_FORMAT, corpus.stamp, found, *facts])
+    return hashlib.sha256(everything.encode()).hexdigest()[:32]
 
 
 def load_tokenizer(workdir: str | os.PathLike[str], fingerprint: str) -> Tokenizer:
@@ -105,39 +169,79 @@ def prepare_data(
     source_tokens: int,
     target_tokens: int,
     rows_multiple: int = 1,
+    cache_dir: Path | None = None,
 ) -> TrainingData:
     """Encodes the training and validation splits and plans the batches.
+
+    Where there is a `cache_dir`, the training split is encoded once and then read from the disk as
+    batches need it; what has become damaged there is made anew.
 
     Args:
       max_length: tokens; training pairs with a longer side are left out.
       source_tokens, target_tokens, rows_multiple: as for `BatchPlan`.
+      cache_dir: as for `learn_tokenizer`.
 
     Raises: ValueError if no pair is short enough, or as `BatchPlan` and `check_evaluable`.
     """
-    everything = encode_pairs(corpus.pairs("train"), tokenizer)
-    train = everything.within(max_length)
+    train = _encode_train(corpus, tokenizer, max_length, cache_dir)
+    num_pairs = len(corpus.pairs("train"))
     if not len(train):
         raise ValueError(
-            f"None of the {len(everything)} training pairs has at most {max_length} tokens a side. "
+            f"None of the {num_pairs} training pairs has at most {max_length} tokens a side. "
             "Raise data.max_length."
         )
-    plan = BatchPlan(
+    make_plan = functools.partial(
+        BatchPlan,
         train.source.lengths,
         train.target.lengths,
         source_tokens=source_tokens,
         target_tokens=target_tokens,
         rows_multiple=rows_multiple,
     )
+    facts = (tokenizer.fingerprint, max_length, source_tokens, target_tokens, rows_multiple)
+    plan = _plan(make_plan, cache_dir and cache_dir / _name(corpus, "plan", *facts))
     valid = encode_pairs(corpus.pairs("valid"), tokenizer) if "valid" in corpus.splits else None
     if valid is not None:
         check_evaluable(valid, "valid", max_length)
     return TrainingData(
         train=train,
-        left_out=len(everything) - len(train),
+        left_out=num_pairs - len(train),
         valid=valid,
         plan=plan,
         fingerprint=fingerprint(train),
     )
+
+
+def _encode_train(
+    corpus: Corpus, tokenizer: Tokenizer, max_length: int, cache_dir: Path | None
+) -> Encoded:
+    """Returns the training pairs that are short enough."""
+
+    def parts() -> Iterator[Encoded]:
+        pairs = corpus.pairs("train")
+        return (part.within(max_length) for part in encode_in_parts(pairs, tokenizer))
+
+    if cache_dir is not None:
+        folder = cache_dir / _name(corpus, "train", tokenizer.fingerprint, max_length)
+        if keep(folder, lambda new: write_encoded(new, parts())):
+            return read_encoded(folder)
+    return join(parts())
+
+
+def _plan(make_plan: Callable[..., BatchPlan], folder: Path | None) -> BatchPlan:
+    """Plans batches, with the row sizes that an earlier start has chosen and kept."""
+    chosen: list[BatchPlan] = []
+
+    def choose(new: Path) -> None:
+        chosen.append(make_plan())
+        (new / _SIZES).write_text(json.dumps(chosen[0].sizes), encoding="ascii")
+
+    is_kept = folder is not None and keep(folder, choose)
+    if chosen:
+        return chosen[0]
+    if not is_kept:
+        return make_plan()
+    return make_plan(sizes=[(source, target) for source, target in read_json(folder / _SIZES)])
 
 
 def fingerprint(encoded: Encoded) -> str:

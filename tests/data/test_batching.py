@@ -58,6 +58,14 @@ def test_every_process_makes_the_same_plan(made, seed, epoch):
     assert order(other, seed, epoch) == order(plan, seed, epoch)
 
 
+@given(plans())
+def test_a_plan_with_the_sizes_of_another_is_the_same(made):
+    plan, lengths, budgets, rows_multiple = made
+    again = BatchPlan(*lengths.T, **budgets, rows_multiple=rows_multiple, sizes=plan.sizes)
+    assert (again.shapes, again.padding) == (plan.shapes, plan.padding)
+    assert order(again, 3, 1) == order(plan, 3, 1)
+
+
 def test_a_plan_does_not_depend_on_the_hashes_of_a_process():
     script = (
         "from tests.data.test_batching import *; import hashlib; "

@@ -1,6 +1,7 @@
 """Opening a corpus by name, and reading its pairs."""
 
 import copy
+import os
 import sys
 import types
 
@@ -101,6 +102,22 @@ def test_fingerprint_is_of_the_text(corpus, data_dir, tmp_path):
     )
     assert other_way.pairs("test")[1] == pair(1)[::-1]
     assert other_way.fingerprint != corpus.fingerprint
+
+
+def test_the_stamp_tells_of_other_files(data_dir, tmp_path):
+    def stamp(data_dir, **columns):
+        return open_corpus("users_corpus:Numbered", data_dir=data_dir, **columns).stamp
+
+    assert stamp(data_dir) == stamp(data_dir)
+    assert stamp(data_dir) != stamp(data_dir, source="target", target="source")
+    before = stamp(tmp_path)
+    assert before != stamp(data_dir)
+    assert open_corpus("users_corpus:Numbered", data_dir=tmp_path).fingerprint
+    # What is kept beside the data is no part of it.
+    assert stamp(tmp_path) == before
+    (path,) = tmp_path.rglob("*train.array_record*")
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+    assert stamp(tmp_path) != before
 
 
 def test_fingerprint_is_kept(corpus, data_dir):

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from jaxformer.data import encoded as encoded_lib
-from jaxformer.data.encoded import Encoded, Sentences, encode_pairs
+from jaxformer.data.encoded import (
+    Encoded,
+    Sentences,
+    encode_pairs,
+    join,
+    read_encoded,
+    write_encoded,
+)
 from jaxformer.model.tokens import EOS
 
 ROWS = [[5, 6, EOS], [EOS], [7, 8, 9, 10, EOS], [11, EOS]]
@@ -60,3 +67,33 @@ def test_pairs_stay_in_order_however_many_are_encoded_at_a_time(monkeypatch):
     found = encode_pairs(pairs, Lengths())
     assert as_lists(found.source) == [[number, EOS] for number in range(4, 12)]
     assert as_lists(found.target) == [[-(10 + number), EOS] for number in range(4, 12)]
+
+
+def test_what_is_written_in_parts_is_read_whole(tmp_path):
+    many = Sentences.from_lists([np.array(row, np.int32) for row in ROWS * 5])
+    pairs = Encoded(many, many.select(np.arange(19, -1, -1)))
+    parts = [
+        Encoded(pairs.source.select(numbers), pairs.target.select(numbers))
+        for numbers in np.split(np.arange(20), [7, 7, 16])
+    ]
+    write_encoded(tmp_path, parts)
+    for found in (read_encoded(tmp_path), join(parts)):
+        for side, expected in (
+            (found.source, pairs.source),
+            (found.target, pairs.target),
+        ):
+            np.testing.assert_array_equal(side.tokens, expected.tokens)
+            np.testing.assert_array_equal(side.starts, expected.starts)
+            assert (side.tokens.dtype, side.starts.dtype) == (np.int32, np.int64)
+
+
+def test_no_pairs_are_written_and_read(tmp_path):
+    write_encoded(tmp_path, [])
+    assert len(read_encoded(tmp_path)) == len(join([])) == 0
+
+
+def test_what_is_read_takes_no_memory_until_it_is_needed(tmp_path, sentences):
+    write_encoded(tmp_path, [Encoded(sentences, sentences)])
+    tokens = read_encoded(tmp_path).source.tokens
+    assert isinstance(tokens.base, np.memmap)
+    assert not tokens.flags.writeable

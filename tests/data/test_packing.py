@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxformer.data.packing import pack
+from jaxformer.data.packing import _OpenRows, pack
 
 LONGEST = (13, 17)
 
@@ -68,3 +68,21 @@ def test_one_class_fills_its_rows(count):
     packing = pack(np.array([[2, 3]]), np.array([count]), [(11, 11)])
     # Three of them to a row; those of the last rows that were opened may share less well.
     assert -(-count // 3) <= packing.rows[0] <= -(-count // 3) + 1
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), min_size=12, max_size=60), st.data()
+)
+def test_the_tightest_room_is_the_one_that_a_search_of_all_finds(rooms, data):
+    open_rows, left = _OpenRows(), []
+    for number, room in enumerate(rooms):
+        open_rows.put(np.array([number]), room)
+        left.append(room)
+        if data.draw(st.booleans()):
+            taken = data.draw(st.sampled_from(left))
+            open_rows.take(taken, 1)
+            left.remove(taken)
+        source, target = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+        fitting = [room for room in left if room[0] >= source and room[1] >= target]
+        expected = min(fitting, key=lambda room: (sum(room), room[0]), default=None)
+        assert open_rows.tightest(source, target) == expected

@@ -11,6 +11,7 @@ from jaxformer.data.pipeline import (
     Shares,
     check_evaluable,
     eval_batches,
+    pack_batch,
     source_batches,
     train_batches,
 )
@@ -82,6 +83,25 @@ def test_a_stream_resumed_at_any_step_is_the_unbroken_one(encoded, plan, num_thr
         for batch, expected in zip(stream, unbroken[start:], strict=False):
             assert batch.keys() == expected.keys()
             assert all(np.array_equal(batch[name], expected[name]) for name in batch)
+
+
+@pytest.mark.parametrize("shares", [None, Shares([0, 2], 4), Shares([3], 4)])
+def test_a_row_holds_its_sentences_one_after_another(encoded, plan, shares):
+    for planned in plan.epoch(seed=1, epoch=0):
+        batch = pack_batch(encoded, planned, 8, shares)
+        rows = planned.shape.filled(8).rows
+        kept = np.arange(rows).reshape(4, -1)[shares.numbers if shares else slice(4)].reshape(-1)
+        for name, sentences in (("source_BS", encoded.source), ("target_BT", encoded.target)):
+            expected = [
+                [
+                    token
+                    for pair in planned.pairs[planned.row == row].tolist()
+                    for token in sentences[pair].tolist()
+                ]
+                for row in kept
+            ]
+            width = batch[name].shape[1]
+            assert batch[name].tolist() == [row + [PAD] * (width - len(row)) for row in expected]
 
 
 def test_epochs_and_seeds_differ(encoded, plan):

@@ -80,7 +80,7 @@ def test_fingerprint_tells_splits_apart(tmp_path, files):
 def test_an_unchanged_file_is_not(tmp_path, files, monkeypatch):
     options = files()
     read(tmp_path, **options)
-    monkeypatch.setattr("jaxformer.data.plain_text.read_lines", None)
+    monkeypatch.setattr("jaxformer.data.plain_text.lines_of", None)
     assert read(tmp_path, **options) == PAIRS
 
 
@@ -150,6 +150,14 @@ def test_damaged_prepared_data_is_told_and_can_be_prepared_anew(tmp_path, files,
     assert "\n" not in str(e.value)
     shutil.rmtree(str(e.value).split()[4])
     assert read(tmp_path, **options) == PAIRS
+
+
+def test_shards_are_parts_of_the_text_in_its_order(tmp_path, files, monkeypatch):
+    monkeypatch.setattr("jaxformer.data.plain_text._PAIRS_A_SHARD", 3)
+    sides = [[f"{word} {number}" for number in range(10)] for word in ("ein", "one")]
+    found = read(tmp_path, **files("train", *("\n".join(lines) for lines in sides)))
+    assert found == list(zip(*sides, strict=True))
+    assert len(list((tmp_path / "data").rglob("*train.array_record*"))) == 4
 
 
 def test_half_a_split(tmp_path, files):

@@ -1,8 +1,13 @@
 """The text a training reads: nothing is left out in silence, and a change is noticed."""
 
+import itertools
+
 import numpy as np
 import pytest
 
+from jaxformer.data import batching
+from jaxformer.data.pipeline import train_batches
+from jaxformer.run import preparation
 from jaxformer.run.preparation import (
     learn_tokenizer,
     load_tokenizer,
@@ -64,6 +69,89 @@ def test_the_fingerprint_is_of_what_is_trained_on(tokenizer):
     assert of(TRAIN) != of([*TRAIN[:-1], ("one 39 two", "39 three four four")])
     # Another border between two sentences of the same tokens.
     assert of([("one two", "x"), ("x", "x")]) != of([("one", "x"), ("two x", "x")])
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Returns the list of what has been made anew."""
+    found = []
+
+    def note(module, name):
+        function = getattr(module, name)
+        noted = lambda *args, **options: found.append(name) or function(*args, **options)  # noqa: E731
+        monkeypatch.setattr(module, name, noted)
+
+    note(preparation, "train_sentence_piece")
+    note(preparation, "encode_in_parts")
+    note(batching, "_choose_sizes")
+    return found
+
+
+def start(cache_dir, train=TRAIN, stamp="one", **budgets):
+    """Starts a training; returns its vocabulary, and its first batches as nested lists."""
+    corpus = Corpus(train=train, valid=VALID)
+    corpus.stamp = stamp
+    tokenizer = learn_tokenizer(corpus, 290, "bpe", source="en", target="de", cache_dir=cache_dir)
+    data = prepare_data(corpus, tokenizer, **{**BUDGETS, **budgets}, cache_dir=cache_dir)
+    batches = itertools.islice(train_batches(data.train, data.plan, 0), 5)
+    arrays = [[batch[name].tolist() for name in sorted(batch)] for batch in batches]
+    return tokenizer.fingerprint, data.fingerprint, data.left_out, arrays
+
+
+ALL = ["train_sentence_piece", "encode_in_parts", "_choose_sizes"]
+
+
+def test_a_later_start_makes_nothing_anew_and_is_the_same(tmp_path, made):
+    long_pair = [*TRAIN, ("one " * 50, "x")]
+    plain = start(None, long_pair)
+    assert plain[2] == 1
+    made.clear()
+    assert start(tmp_path, long_pair) == plain
+    assert made == ALL
+    assert start(tmp_path, long_pair) == plain
+    assert made == ALL
+
+
+def test_another_text_or_setting_is_another_preparation(tmp_path, made):
+    start(tmp_path)
+    made.clear()
+    start(tmp_path, TRAIN[:30], stamp="two")
+    assert made == ALL
+    made.clear()
+    start(tmp_path, max_length=19)
+    assert made == ALL[1:]
+    made.clear()
+    start(tmp_path, source_tokens=90)
+    assert made == ALL[2:]
+
+
+@pytest.mark.parametrize("pattern", ["*/*.model", "*/source.tokens", "*/target.starts", "*/*.json"])
+def test_what_is_damaged_is_made_anew(tmp_path, made, pattern):
+    whole = start(tmp_path)
+    made.clear()
+    (path,) = tmp_path.glob(pattern)
+    content = path.read_bytes()
+    # Another file, since a thread of the first start may be reading this one still.
+    path.unlink()
+    path.write_bytes(content[:5] + bytes([content[5] ^ 1]) + content[6:])
+    assert start(tmp_path) == whole
+    assert len(made) == 1
+    assert path.read_bytes() == content
+
+
+def test_where_nothing_can_be_kept_it_is_made_every_time(tmp_path, made):
+    (tmp_path / "file").touch()
+    found = start(tmp_path / "file" / "below")
+    assert made == ALL
+    assert found == start(None)
+
+
+def test_the_vocabulary_of_a_large_text_is_of_evenly_many_pairs(monkeypatch):
+    monkeypatch.setattr(preparation, "_PAIRS_LEARNT_FROM", 15)
+    some = learn(train=TRAIN)
+    assert some.fingerprint == learn(train=TRAIN[::3]).fingerprint
+    monkeypatch.setattr(preparation, "_PAIRS_LEARNT_FROM", 40)
+    assert learn(train=TRAIN).fingerprint != some.fingerprint
 
 
 def test_no_pair_is_short_enough(tokenizer):
