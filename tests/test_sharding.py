@@ -8,7 +8,7 @@ import optax
 import pytest
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
-from jaxformer.model import Transformer
+from jaxformer.model import Mask, Positions, Transformer
 from jaxformer.optim import scale_by_paper_adam
 from jaxformer.sharding import (
     PARAMETER_AXES,
@@ -241,3 +241,21 @@ def test_activations_are_checked_when_they_are_traced():
         jax.eval_shape(lambda x_BTD: layout.constrain(x_BTD, "batch"), x_BTD)
     with pytest.raises(ValueError, match="there is no axis 'beam'"):
         jax.eval_shape(lambda x_BTD: layout.constrain(x_BTD, None, "beam"), x_BTD)
+
+
+def test_an_attention_by_row_and_head_sees_those_of_its_device():
+    seen = []
+
+    def attend(query_BTHK, key_BSHK, value_BSHV, mask, positions):
+        seen.append([array.shape for array in jax.tree.leaves((query_BTHK, mask, positions))])
+        return value_BSHV[:, : query_BTHK.shape[1]], None
+
+    head_BTHK, valid_BS = jnp.zeros((8, 5, 6, 3)), jnp.zeros((8, 7), bool)
+    mask, positions = Mask(key_valid_BS=valid_BS), Positions(jnp.zeros((8, 5)), jnp.zeros((1, 7)))
+    out, weights = jax.eval_shape(
+        make_layout(abstract_mesh(2, 2, 2)).by_row_and_head(attend),
+        *(head_BTHK, jnp.zeros((8, 7, 6, 3)), jnp.zeros((8, 7, 6, 4)), mask, positions),
+    )
+    assert (out.shape, weights) == ((8, 5, 6, 4), None)
+    # Two rows and three heads; what is the same for every row stays so.
+    assert seen[0] == [(2, 5, 3, 3), (2, 7), (2, 5), (1, 7)]

@@ -8,13 +8,17 @@ from jaxformer.run.hlo import Computation, Operation
 
 _CONTRACTED = re.compile(r"lhs_contracting_dims=\{([\d,]*)\}")
 _WINDOW = re.compile(r"window=\{([^}]*)\}")
+# Of a kernel of jax's splash attention: how often it makes products of all queries, keys and d_k,
+# and of all queries, keys and d_v. It makes the scores again in each that goes backwards.
+_KERNELS = {"splash_mha_fwd": (1, 1), "splash_mha_dq": (2, 1), "splash_mha_dkv": (2, 2)}
 _LABELS = re.compile(r"dim_labels=(\w+)_(\w+)->(\w+)")
 
 
 def product_flops(computation: Computation, operation: Operation) -> float:
     """Returns 2 for every multiplication and addition of a product, 0 for other operations.
 
-    TPU's compiler writes products as convolutions, and cuBLAS's are calls.
+    TPU's compiler writes products as convolutions, and cuBLAS's are calls. A kernel of splash
+    attention counts the tiles that a causal mask spares it, too.
     """
     if operation.opcode == "dot":
         found = _CONTRACTED.search(operation.rest)
@@ -26,7 +30,19 @@ def product_flops(computation: Computation, operation: Operation) -> float:
         found = re.search(r'"lhs_contracting_dimensions":(\[[^\]]*\])', operation.rest)
         contracted = [int(each) for each in json.loads(found[1])] if found else []
         return _dot(computation, operation, contracted)
+    if operation.opcode == "custom-call":
+        for name, products in _KERNELS.items():
+            if operation.name.startswith(name):
+                return _attention(computation, operation, *products)
     return 0.0
+
+
+def _attention(computation: Computation, operation: Operation, by_key: int, by_value: int) -> float:
+    """Counts a kernel whose first operands of four axes are queries, keys and values by heads."""
+    arrays = [each.results[0].dimensions for each in computation.operands(operation)]
+    query_BHTK, key_BHSK, value_BHSV = [each for each in arrays if len(each) == 4][:3]
+    links = math.prod(query_BHTK[:3]) * key_BHSK[2]
+    return 2.0 * links * (by_key * key_BHSK[3] + by_value * value_BHSV[3])
 
 
 def _dot(computation: Computation, operation: Operation, contracted: list[int]) -> float:
