@@ -21,6 +21,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxformer.model.layout import ALONE, Layout
@@ -89,7 +90,9 @@ def make_mesh(
     """
     devices = jax.devices() if devices is None else devices
     sizes = _sizes(data, fsdp, tensor, len(devices))
-    return jax.make_mesh(sizes, _AXES, axis_types=(AxisType.Auto,) * len(_AXES), devices=devices)
+    # An axis of a slice may have to be split: 4 of the 16 x 16 chips of one are no side of it.
+    placed = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    return Mesh(placed, _AXES, axis_types=(AxisType.Auto,) * len(_AXES))
 
 
 def make_abstract_mesh(data: int, fsdp: int, tensor: int, num_devices: int) -> AbstractMesh:

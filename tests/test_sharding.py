@@ -10,6 +10,7 @@ from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from jaxformer.model import Mask, Positions, Transformer
 from jaxformer.optim import scale_by_paper_adam
+from jaxformer.run.machine import tpu_slice
 from jaxformer.sharding import (
     PARAMETER_AXES,
     batch_shardings,
@@ -259,3 +260,12 @@ def test_an_attention_by_row_and_head_sees_those_of_its_device():
     assert (out.shape, weights) == ((8, 5, 6, 4), None)
     # Two rows and three heads; what is the same for every row stays so.
     assert seen[0] == [(2, 5, 3, 3), (2, 7), (2, 5), (1, 7)]
+
+
+@pytest.mark.needs("tpu-compiler")
+@pytest.mark.parametrize("sizes", [(256, 1, 1), (16, 4, 4), (1, 2, 128)])
+def test_a_mesh_need_not_follow_the_sides_of_a_slice(sizes):
+    devices = tpu_slice("v6e:16x16").devices
+    mesh = make_mesh(*sizes, devices=devices)
+    assert mesh.devices.shape == sizes
+    assert set(mesh.devices.flat) == set(devices)

@@ -38,11 +38,11 @@ def product_flops(computation: Computation, operation: Operation) -> float:
 
 
 def _attention(computation: Computation, operation: Operation, by_key: int, by_value: int) -> float:
-    """Counts a kernel whose first operands of four axes are queries, keys and values by heads."""
-    arrays = [each.results[0].dimensions for each in computation.operands(operation)]
-    query_BHTK, key_BHSK, value_BHSV = [each for each in arrays if len(each) == 4][:3]
-    links = math.prod(query_BHTK[:3]) * key_BHSK[2]
-    return 2.0 * links * (by_key * key_BHSK[3] + by_value * value_BHSV[3])
+    """Counts a kernel whose first operands that are no whole numbers are Q, K and V by heads."""
+    arrays = [each.results[0] for each in computation.operands(operation)]
+    floats = [array.dimensions for array in arrays if array.dtype in ("f32", "bf16")]
+    (*rows, d_k), (*_, num_keys, _), (*_, d_v) = floats[:3]
+    return 2.0 * math.prod(rows) * num_keys * (by_key * d_k + by_value * d_v)
 
 
 def _dot(computation: Computation, operation: Operation, contracted: list[int]) -> float:
