@@ -1,6 +1,7 @@
 """Sharding: every array has its place, and what has none is refused with its path."""
 
 import re
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -100,12 +101,15 @@ def specs_of(mesh, **more):
     ],
 )
 def test_a_mesh_has_all_devices(monkeypatch, sizes, shape):
-    devices = [object() for _ in range(8)]
-    monkeypatch.setattr(jax, "make_mesh", lambda *args, **more: (args, more))
-    (found, names), more = make_mesh(*sizes, devices=devices)
-    assert found == shape
+    devices = [
+        SimpleNamespace(platform="none", device_kind="none", id=number) for number in range(8)
+    ]
+    monkeypatch.setattr("jaxformer.sharding.Mesh", lambda *arguments, **more: (*arguments, more))
+    placed, names, more = make_mesh(*sizes, devices=devices)
+    assert placed.shape == shape
+    assert list(placed.flat) == devices
     assert names == ("data", "fsdp", "tensor")
-    assert more == {"devices": devices, "axis_types": (AxisType.Auto,) * 3}
+    assert more == {"axis_types": (AxisType.Auto,) * 3}
     assert tuple(make_abstract_mesh(*sizes, num_devices=8).shape.values()) == shape
 
 
