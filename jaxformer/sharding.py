@@ -21,6 +21,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxformer.model.layout import ALONE, Layout
@@ -89,7 +90,9 @@ def make_mesh(
     """
     devices = jax.devices() if devices is None else devices
     sizes = _sizes(data, fsdp, tensor, len(devices))
-    return jax.make_mesh(sizes, _AXES, axis_types=(AxisType.Auto,) * len(_AXES), devices=devices)
+    # An axis of a slice may have to be split: 4 of the 16 x 16 chips of one are no side of it.
+    placed = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    return Mesh(placed, _AXES, axis_types=(AxisType.Auto,) * len(_AXES))
 
 
 def make_abstract_mesh(data: int, fsdp: int, tensor: int, num_devices: int) -> AbstractMesh:
@@ -275,9 +278,32 @@ def make_layout(mesh: Mesh) -> Layout:
             check_vma=False,
         )(rows, shared)
 
-    if num_shares(mesh) == 1:
-        return Layout(constrain=constrain, sum_over_rows=ALONE.sum_over_rows)
-    return Layout(constrain=constrain, sum_over_rows=sum_over_rows)
+    def by_row_and_head(attend: Callable[..., Any]) -> Callable[..., Any]:
+        def attend_where_it_lies(query_BTHK: jax.Array, *others: Any) -> tuple[jax.Array, None]:
+            heads = PartitionSpec(_ROWS, None, RULES["heads"])
+
+            def spec(array: jax.Array) -> PartitionSpec:
+                if array.ndim == query_BTHK.ndim:
+                    return heads
+                # What holds for every row has one.
+                return PartitionSpec(_ROWS if len(array) == len(query_BTHK) else None)
+
+            arguments = query_BTHK, *others
+            return jax.shard_map(
+                lambda *arguments: attend(*arguments)[0],
+                mesh=mesh,
+                in_specs=jax.tree.map(spec, arguments),
+                out_specs=heads,
+                check_vma=False,
+            )(*arguments), None
+
+        return attend_where_it_lies
+
+    return Layout(
+        constrain=constrain,
+        sum_over_rows=ALONE.sum_over_rows if num_shares(mesh) == 1 else sum_over_rows,
+        by_row_and_head=by_row_and_head,
+    )
 
 
 def jit_step(

@@ -109,8 +109,13 @@ def loss_sums(
     batch: Batch,
     label_smoothing: jax.Array | float = 0.0,
     dropout: Dropout | None = None,
+    chunk_tokens: int = 256,
 ) -> LossSums:
-    """Returns the model's loss sums on a batch."""
+    """Returns the model's loss sums on a batch.
+
+    Args:
+      chunk_tokens: as for `projected_cross_entropy_sums`, on each device.
+    """
     hidden_BTD = model.apply(
         {"params": params},
         batch["source_BS"],
@@ -128,17 +133,19 @@ def loss_sums(
             label_smoothing,
             vocab_size=model.vocab_size,
             product_dtype=model.product_dtype,
+            chunk_tokens=chunk_tokens,
         )
 
     # The table's gradient is summed up chunk by chunk: each device does so over its own rows first.
-    return model.layout.sum_over_rows(
-        sums_of,
-        (cast(jax.Array, hidden_BTD), batch["target_BT"]),
-        (
-            gathered(params["embedding"]["table"], model.layout),
-            jnp.asarray(label_smoothing, jnp.float32),
-        ),
-    )
+    with jax.named_scope("loss"):
+        return model.layout.sum_over_rows(
+            sums_of,
+            (cast(jax.Array, hidden_BTD), batch["target_BT"]),
+            (
+                gathered(params["embedding"]["table"], model.layout),
+                jnp.asarray(label_smoothing, jnp.float32),
+            ),
+        )
 
 
 def make_train_step(
@@ -148,6 +155,7 @@ def make_train_step(
     *,
     accumulate: int = 1,
     axis_name: str | None = None,
+    chunk_tokens: int = 256,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """Returns train_step(state, batch) -> (state, metrics).
 
@@ -161,6 +169,7 @@ def make_train_step(
         the state and some of the rows: the axis that they are spread over, in order. Sums over
         tokens are added over it, and the update is again that of the whole batch. Not for a model
         with a layout of its own, whose step is compiled by `jax.jit` over a mesh.
+      chunk_tokens: of how many tokens a device has the logits at a time (`loss.tokens_at_a_time`).
 
     The step's metrics: `loss` (smoothed) and `nll`, means a target token in nats; `source_tokens`
     and `target_tokens`; `learning_rate`; `grad_norm`, global, before clipping.
@@ -177,7 +186,8 @@ def make_train_step(
         dropout = Dropout.create(key, state.hyper.dropout_rate, row_B)
 
         def total_loss(params: Params) -> tuple[jax.Array, LossSums]:
-            sums = loss_sums(model, params, batch, state.hyper.label_smoothing, dropout)
+            smoothing = state.hyper.label_smoothing
+            sums = loss_sums(model, params, batch, smoothing, dropout, chunk_tokens)
             return sums.loss, sums
 
         (_, sums), gradients = jax.value_and_grad(total_loss, has_aux=True)(state.params)
@@ -222,12 +232,13 @@ def make_train_step(
                 (sums, gradients, source_tokens), axis_name
             )
         tokens = jnp.maximum(sums.tokens, 1.0)
-        gradients = jax.tree.map(lambda gradient: gradient / tokens, gradients)
-        direction, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        learning_rate = rate(state.step + 1, state.hyper)
-        params = jax.tree.map(
-            lambda param, update: param - learning_rate * update, state.params, direction
-        )
+        with jax.named_scope("optimizer"):
+            gradients = jax.tree.map(lambda gradient: gradient / tokens, gradients)
+            direction, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+            learning_rate = rate(state.step + 1, state.hyper)
+            params = jax.tree.map(
+                lambda param, update: param - learning_rate * update, state.params, direction
+            )
         metrics = {
             "loss": sums.loss / tokens,
             "nll": sums.nll / tokens,

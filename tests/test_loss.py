@@ -7,7 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxformer.loss import _split_columns, cross_entropy_sums, projected_cross_entropy_sums
+from jaxformer.loss import (
+    _split_columns,
+    cross_entropy_sums,
+    projected_cross_entropy_sums,
+    tokens_at_a_time,
+)
 from jaxformer.model import PAD
 from jaxformer.model.embedding import mask_padded_rows
 from tests.closeness import is_close
@@ -173,3 +178,7 @@ def test_chunks_are_filled_up_by_less_than_a_column_each(rows, length):
     number, tokens = chunks.target_N.shape
     assert tokens <= max(256, rows)
     assert rows * length <= number * tokens < rows * (length + number)
+
+
+def test_an_accelerator_has_more_logits_at_a_time_than_a_cpu():
+    assert tokens_at_a_time("tpu") == tokens_at_a_time("gpu") > tokens_at_a_time("cpu")

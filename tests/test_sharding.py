@@ -1,6 +1,7 @@
 """Sharding: every array has its place, and what has none is refused with its path."""
 
 import re
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +9,9 @@ import optax
 import pytest
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
-from jaxformer.model import Transformer
+from jaxformer.model import Mask, Positions, Transformer
 from jaxformer.optim import scale_by_paper_adam
+from jaxformer.run.machine import tpu_slice
 from jaxformer.sharding import (
     PARAMETER_AXES,
     batch_shardings,
@@ -99,12 +101,15 @@ def specs_of(mesh, **more):
     ],
 )
 def test_a_mesh_has_all_devices(monkeypatch, sizes, shape):
-    devices = [object() for _ in range(8)]
-    monkeypatch.setattr(jax, "make_mesh", lambda *args, **more: (args, more))
-    (found, names), more = make_mesh(*sizes, devices=devices)
-    assert found == shape
+    devices = [
+        SimpleNamespace(platform="none", device_kind="none", id=number) for number in range(8)
+    ]
+    monkeypatch.setattr("jaxformer.sharding.Mesh", lambda *arguments, **more: (*arguments, more))
+    placed, names, more = make_mesh(*sizes, devices=devices)
+    assert placed.shape == shape
+    assert list(placed.flat) == devices
     assert names == ("data", "fsdp", "tensor")
-    assert more == {"devices": devices, "axis_types": (AxisType.Auto,) * 3}
+    assert more == {"axis_types": (AxisType.Auto,) * 3}
     assert tuple(make_abstract_mesh(*sizes, num_devices=8).shape.values()) == shape
 
 
@@ -241,3 +246,30 @@ def test_activations_are_checked_when_they_are_traced():
         jax.eval_shape(lambda x_BTD: layout.constrain(x_BTD, "batch"), x_BTD)
     with pytest.raises(ValueError, match="there is no axis 'beam'"):
         jax.eval_shape(lambda x_BTD: layout.constrain(x_BTD, None, "beam"), x_BTD)
+
+
+def test_an_attention_by_row_and_head_sees_those_of_its_device():
+    seen = []
+
+    def attend(query_BTHK, key_BSHK, value_BSHV, mask, positions):
+        seen.append([array.shape for array in jax.tree.leaves((query_BTHK, mask, positions))])
+        return value_BSHV[:, : query_BTHK.shape[1]], None
+
+    head_BTHK, valid_BS = jnp.zeros((8, 5, 6, 3)), jnp.zeros((8, 7), bool)
+    mask, positions = Mask(key_valid_BS=valid_BS), Positions(jnp.zeros((8, 5)), jnp.zeros((1, 7)))
+    out, weights = jax.eval_shape(
+        make_layout(abstract_mesh(2, 2, 2)).by_row_and_head(attend),
+        *(head_BTHK, jnp.zeros((8, 7, 6, 3)), jnp.zeros((8, 7, 6, 4)), mask, positions),
+    )
+    assert (out.shape, weights) == ((8, 5, 6, 4), None)
+    # Two rows and three heads; what is the same for every row stays so.
+    assert seen[0] == [(2, 5, 3, 3), (2, 7), (2, 5), (1, 7)]
+
+
+@pytest.mark.needs("tpu-compiler")
+@pytest.mark.parametrize("sizes", [(256, 1, 1), (16, 4, 4), (1, 2, 128)])
+def test_a_mesh_need_not_follow_the_sides_of_a_slice(sizes):
+    devices = tpu_slice("v6e:16x16").devices
+    mesh = make_mesh(*sizes, devices=devices)
+    assert mesh.devices.shape == sizes
+    assert set(mesh.devices.flat) == set(devices)

@@ -16,6 +16,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from jaxformer.io.checkpoint import Checkpoints
+from jaxformer.model import splash_attention
 from jaxformer.optim import noam_rate
 from jaxformer.sharding import (
     jit_step,
@@ -33,7 +34,10 @@ ROOT = Path(__file__).resolve().parent.parent
 STEPS = 10
 # Meshes, and ways to map the step over devices.
 QUICK = ("all",)
-REST = ("data", "fsdp", "tensor", "shard_map", "pmap")
+REST = ("data", "fsdp", "tensor", "looped", "shard_map", "pmap")
+# What is compiled for slices of TPUs: layers in a loop, computed again backwards, and an attention
+# that each device is left alone with.
+LOOPED = {"scan_layers": True, "remat": "full", "attend": splash_attention}
 TOLERANCE = {"plain": 1e-5, "adam": 1e-4}
 make_state = jax.jit(first_state)
 
@@ -65,11 +69,11 @@ def train(step, first, batches):
     return state, losses
 
 
-def train_on_mesh(sizes):
+def train_on_mesh(sizes, **changes):
     """Returns kind of optimiser -> (state, losses)."""
     mesh = make_mesh(*sizes)
     shardings = state_shardings(SHAPES, mesh)
-    model = MODEL.clone(layout=make_layout(mesh))
+    model = MODEL.clone(layout=make_layout(mesh), **changes)
     step = jit_step(step_of(model), shardings, mesh)
     batches = [place_batch(batch_of(number, 16), mesh) for number in range(STEPS)]
     make_placed = jax.jit(lambda is_adam: first_state(is_adam, model), out_shardings=shardings)
@@ -105,7 +109,10 @@ def train_in(folder, ways):
     folder = Path(folder)
     names = [way for way in ways if way in MESHES]
     for way in ways:
-        found = train_on_mesh(MESHES[way]) if way in MESHES else train_mapped(way)
+        if way == "looped":
+            found = train_on_mesh(MESHES["all"], **LOOPED)
+        else:
+            found = train_on_mesh(MESHES[way]) if way in MESHES else train_mapped(way)
         for kind, (state, losses) in found.items():
             leaves = map(np.asarray, jax.tree.leaves(state.params))
             np.savez(folder / f"{way}-{kind}.npz", np.array(losses), *leaves)

@@ -86,7 +86,7 @@ def examine_training(
     data, accumulate = config["data"], config["train"]["accumulate"]
     with mistakes():
         model = build.make_model(config, data["vocab_size"]).clone(layout=make_layout(mesh))
-        train_step, make_state = make_pure(config, model)
+        train_step, make_state = make_pure(config, model, mesh.devices.flat[0].platform)
         state = jax.eval_shape(make_state, np.int64(0), Hyper.create())
         shardings = state_shardings(state, mesh)
         shapes = possible_shapes(
@@ -107,6 +107,8 @@ def examine_training(
     return found
 
 
+# So many parts of a program are named that move the most bytes.
+_MOVED_MOST = 10
 _PACKAGES = ("jaxformer", "jax", "jaxlib", "flax")
 
 
@@ -141,6 +143,10 @@ def _cost(cost: Cost, machine: Machine) -> Report:
     return {
         "flops": cost.flops,
         "bytes": cost.bytes,
+        "moved": [
+            {"origin": name, "bytes": moved}
+            for name, moved in sorted(cost.bytes_by_origin.items(), key=lambda item: -item[1])
+        ][:_MOVED_MOST],
         "collectives": [
             {**dataclasses.asdict(collective), **dataclasses.asdict(traffic)}
             for collective, traffic in sorted(

@@ -16,6 +16,7 @@ from jaxformer.data.tokenizer import Tokenizer
 from jaxformer.files import is_folder
 from jaxformer.io.checkpoint import Checkpoints
 from jaxformer.io.record import check_config
+from jaxformer.loss import tokens_at_a_time
 from jaxformer.model import Transformer
 from jaxformer.run.evaluation import Likelihood
 from jaxformer.run.finite import TrainStep
@@ -169,11 +170,21 @@ def prepare(
     return tokenizer, text
 
 
-def make_pure(config: build.Config, model: Transformer) -> tuple[TrainStep, MakeState]:
-    """Returns the train step, and the function that makes a first state (see `of_run`)."""
+def make_pure(
+    config: build.Config, model: Transformer, platform: str = "cpu"
+) -> tuple[TrainStep, MakeState]:
+    """Returns the train step, and the function that makes a first state (see `of_run`).
+
+    Args:
+      platform: of the devices, such as "tpu".
+    """
     optimizer = build.make_optimizer(config)
     train_step = make_train_step(
-        model, optimizer, build.make_rate(config), accumulate=config["train"]["accumulate"]
+        model,
+        optimizer,
+        build.make_rate(config),
+        accumulate=config["train"]["accumulate"],
+        chunk_tokens=tokens_at_a_time(platform),
     )
     if config["train"]["not_finite"] == "skip":
         train_step = skip_not_finite(train_step)

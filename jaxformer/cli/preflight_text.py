@@ -6,6 +6,7 @@ from typing import Any
 Report = Mapping[str, Any]
 
 _GIB = 2**30
+_MOVED_MOST = 3
 _PREFIXES = {"T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3, "": 1.0, "m": 1e-3, "u": 1e-6}
 
 
@@ -77,6 +78,9 @@ _NAMES = {
 
 def _costs(found: Report) -> Iterator[str]:
     yield f"  work       {_amount(found['flops'], 'FLOP')}, {_amount(found['bytes'], 'B')} a device"
+    for each in found["moved"][:_MOVED_MOST]:
+        share = each["bytes"] / found["bytes"]
+        yield f"  moved      {share:.0%}: {each['origin']}, {_amount(each['bytes'], 'B')}"
     for each in found["collectives"]:
         yield (
             f"  exchange   {each['kind']} x {each['count']:,} among {each['devices']}: "

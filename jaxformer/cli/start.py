@@ -106,7 +106,7 @@ def train(
                 "train.patience=0."
             )
         model = build.make_model(config, tokenizer.vocab_size).clone(layout=make_layout(mesh))
-        train_step, make_state = make_pure(config, model)
+        train_step, make_state = make_pure(config, model, mesh.devices.flat[0].platform)
         # Every share of the rows is worked off in as many parts.
         rows_multiple = training["accumulate"] * num_shares(mesh)
         shapes = check_traces(train_step, make_state, text, rows_multiple)

@@ -18,6 +18,7 @@ from jaxformer.model.masks import Mask, Positions
 from jaxformer.model.positions import Learned, NoPositions, Sinusoidal
 from jaxformer.model.residual import Residual, post_norm, pre_norm
 from jaxformer.model.restricted import restricted_attention
+from jaxformer.model.splash import splash_attention
 from jaxformer.model.tokens import BOS, EOS, PAD, UNK
 from jaxformer.model.transformer import (
     Cache,
@@ -58,4 +59,5 @@ __all__ = [
     "restricted_attention",
     "shift_right",
     "silence_head",
+    "splash_attention",
 ]

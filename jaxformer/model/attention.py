@@ -19,6 +19,17 @@ Also a flax module class whose call has that signature: it is made once a layer,
 so that an attention may have parameters of its own.
 """
 
+
+def by_row_and_head(attend: Attend) -> Attend:
+    """Marks an attention function in which each row and each head is a case of its own.
+
+    It may then be a kernel that XLA does not know how to divide: over several devices it is called
+    by each of them, with the rows and heads that lie there (`Layout.by_row_and_head`).
+    """
+    attend.is_by_row_and_head = True  # ty: ignore[missing-attribute]
+    return attend
+
+
 # Minus infinity would turn a row without any legal link into NaN; this gives it even weights.
 _ILLEGAL_SCORE = -1e30
 
@@ -109,7 +120,10 @@ class MultiHeadAttention(nn.Module):
         positions: Positions,
     ) -> jax.Array:
         """Attends from query_BTD over projected keys and values; returns out_BTD."""
-        out_BTHV, weights_BHTS = self.attention(
+        attend = self.attention
+        if getattr(attend, "is_by_row_and_head", False):
+            attend = self.layout.by_row_and_head(attend)
+        out_BTHV, weights_BHTS = attend(
             self._by_heads(self.query(query_BTD)), key_BSHK, value_BSHV, mask, positions
         )
         if weights_BHTS is not None:

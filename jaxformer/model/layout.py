@@ -15,10 +15,13 @@ class Layout(NamedTuple):
       sum_over_rows: (function, rows, shared) -> function(rows, shared), where every array of `rows`
         begins with the axis B and the function gives sums over it. Devices that have some of the
         rows each work off their own, and only what they have summed up is added over devices.
+      by_row_and_head: attend -> the same attention function, which each device calls with the rows
+        and heads that it has; for one without parameters, which gives no weights.
     """
 
     constrain: Callable[..., jax.Array]
     sum_over_rows: Callable[[Callable[[Any, Any], Any], Any, Any], Any]
+    by_row_and_head: Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def _leave(array: jax.Array, *axes: str | None) -> jax.Array:
@@ -30,5 +33,9 @@ def _apply(function: Callable[[Any, Any], Any], rows: Any, shared: Any) -> Any:
     return function(rows, shared)
 
 
-ALONE = Layout(constrain=_leave, sum_over_rows=_apply)
+def _as_it_is(attend: Callable[..., Any]) -> Callable[..., Any]:
+    return attend
+
+
+ALONE = Layout(constrain=_leave, sum_over_rows=_apply, by_row_and_head=_as_it_is)
 """Of one device, or of a caller that sees to it."""

@@ -116,7 +116,8 @@ class Program:
         """Returns how often a loop's body runs, None where that is not known.
 
         TPU's compiler does not say it; there it is read from the condition, if that is one of the
-        loops that jax makes of scans: a counter from 0, below a constant.
+        loops that jax makes of scans: a counter from 0, below a constant. The compiler's own loops,
+        which exchange pieces of an array and use each as it comes, may count by twos.
         """
         if found := _TRIPS.search(loop.rest):
             return int(found[1])
@@ -130,7 +131,20 @@ class Program:
         if not limits or limits[0].opcode != "constant" or place is None or start is None:
             return None
         first = computation.source(start.operands[int(place[1])])
-        return limits[0].number if first is not None and first.number == 0 else None
+        if first is None or first.number != 0 or limits[0].number is None:
+            return None
+        return -(-limits[0].number // self._stride(loop, int(place[1])))
+
+    def _stride(self, loop: Operation, place: int) -> int:
+        """Returns by how much a loop's counter grows: 1 where the body does not say."""
+        body = self.computations[loop.called[0]]
+        made = body.operations[body.root]
+        counter = body.source(made.operands[place]) if made.opcode == "tuple" else None
+        if counter is None or counter.opcode != "add":
+            return 1
+        added = [body.source(name) for name in counter.operands]
+        steps = [each.number for each in added if each is not None and each.opcode == "constant"]
+        return steps[0] if steps and steps[0] else 1
 
 
 def parse(text: str) -> Program:

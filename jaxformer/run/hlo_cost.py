@@ -21,6 +21,13 @@ _COLLECTIVES = (
     "collective-broadcast",
 )
 _LISTED = re.compile(r"replica_groups=\{\{([\d,]*)\}")
+_ORIGIN = re.compile(r'op_name="([^"]*)"')
+_LAYER = re.compile(r"^layer_\d+$")
+# What stands around or between the scopes: transformations, control flow, methods of modules.
+_WRAPPER = re.compile(
+    r"\w+\(.*\)|while|body|cond|closed_call|shard_map|checkpoint|rematted_computation|remat|scan"
+    r"|pjit|custom_(?:jvp|vjp)_call|branch_\d+_fun|\w+\.\w+"
+)
 _REGULAR = re.compile(r"replica_groups=\[\d+,(\d+)\]")
 
 
@@ -54,6 +61,8 @@ class Cost:
       flops: of matrix products, a multiplication and an addition each counted.
       bytes: read and written in main memory, where every operation reads its operands from there
         and writes its results there.
+      bytes_by_origin: the same by the part of the model that the operation comes from, as far as
+        the compiler says (`origin`).
       collectives: what is exchanged.
       loops: one time through the body of each loop of which it is not known how often it runs; it
         is in the sums once.
@@ -61,6 +70,7 @@ class Cost:
 
     flops: float = 0.0
     bytes: float = 0.0
+    bytes_by_origin: dict[str, float] = field(default_factory=dict)
     collectives: dict[Collective, Traffic] = field(default_factory=dict)
     loops: list["Cost"] = field(default_factory=list)
 
@@ -73,6 +83,8 @@ class Cost:
         """Adds another cost, so many times."""
         self.flops += times * other.flops
         self.bytes += times * other.bytes
+        for name, moved in other.bytes_by_origin.items():
+            self.bytes_by_origin[name] = self.bytes_by_origin.get(name, 0.0) + times * moved
         self.loops += other.loops
         for collective, traffic in other.collectives.items():
             mine = self.collectives.setdefault(collective, Traffic())
@@ -107,9 +119,23 @@ def _cost_of(program: Program, computation: Computation, is_fused: bool) -> Cost
         else:
             total.flops += product_flops(computation, operation)
             _add_exchange(total, program, computation, operation)
-        if not is_fused:
-            total.bytes += bytes_moved(program, computation, operation)
+        if not is_fused and (moved := bytes_moved(program, computation, operation)):
+            total.bytes += moved
+            name = origin(operation)
+            total.bytes_by_origin[name] = total.bytes_by_origin.get(name, 0.0) + moved
     return total
+
+
+def origin(operation: Operation) -> str:
+    """Returns the scopes that an operation was written in, and its name there.
+
+    "decoder/layers/attention/bhts,bshv->bthv/dot_general", say: all layers of a stack are one, and
+    forward and backward are one. An operation that the compiler made itself is its opcode.
+    """
+    found = _ORIGIN.search(operation.rest)
+    parts = found[1].split("/") if found else []
+    parts = [_LAYER.sub("layers", part) for part in parts if not _WRAPPER.fullmatch(part)]
+    return "/".join(parts) or operation.opcode.removesuffix("-start")
 
 
 def _add_exchange(

@@ -8,13 +8,17 @@ from jaxformer.run.hlo import Computation, Operation
 
 _CONTRACTED = re.compile(r"lhs_contracting_dims=\{([\d,]*)\}")
 _WINDOW = re.compile(r"window=\{([^}]*)\}")
+# Of a kernel of jax's splash attention: how often it makes products of all queries, keys and d_k,
+# and of all queries, keys and d_v. It makes the scores again in each that goes backwards.
+_KERNELS = {"splash_mha_fwd": (1, 1), "splash_mha_dq": (2, 1), "splash_mha_dkv": (2, 2)}
 _LABELS = re.compile(r"dim_labels=(\w+)_(\w+)->(\w+)")
 
 
 def product_flops(computation: Computation, operation: Operation) -> float:
     """Returns 2 for every multiplication and addition of a product, 0 for other operations.
 
-    TPU's compiler writes products as convolutions, and cuBLAS's are calls.
+    TPU's compiler writes products as convolutions, and cuBLAS's are calls. A kernel of splash
+    attention counts the tiles that a causal mask spares it, too.
     """
     if operation.opcode == "dot":
         found = _CONTRACTED.search(operation.rest)
@@ -26,7 +30,19 @@ def product_flops(computation: Computation, operation: Operation) -> float:
         found = re.search(r'"lhs_contracting_dimensions":(\[[^\]]*\])', operation.rest)
         contracted = [int(each) for each in json.loads(found[1])] if found else []
         return _dot(computation, operation, contracted)
+    if operation.opcode == "custom-call":
+        for name, products in _KERNELS.items():
+            if operation.name.startswith(name):
+                return _attention(computation, operation, *products)
     return 0.0
+
+
+def _attention(computation: Computation, operation: Operation, by_key: int, by_value: int) -> float:
+    """Counts a kernel whose first operands that are no whole numbers are Q, K and V by heads."""
+    arrays = [each.results[0] for each in computation.operands(operation)]
+    floats = [array.dimensions for array in arrays if array.dtype in ("f32", "bf16")]
+    (*rows, d_k), (*_, num_keys, _), (*_, d_v) = floats[:3]
+    return 2.0 * math.prod(rows) * num_keys * (by_key * d_k + by_value * d_v)
 
 
 def _dot(computation: Computation, operation: Operation, contracted: list[int]) -> float:

@@ -64,6 +64,10 @@ def test_the_step_is_that_of_the_closed_form(report):
     assert step["bytes"] > step["memory"]["total"]
     assert step["bound"] is None
     assert report["run"] is None
+    moved = [each["bytes"] for each in step["moved"]]
+    assert moved == sorted(moved, reverse=True)
+    assert len(moved) == 10
+    assert 0.3 * step["bytes"] < sum(moved) < step["bytes"]
 
 
 def test_memory_is_told_apart(report):

@@ -87,3 +87,39 @@ def test_how_often_a_loop_runs():
     ):
         assert before in unsaid
         assert trips(unsaid.replace(before, after), "while.0") is None
+
+
+@pytest.mark.parametrize(("step", "times"), [("%two", 3), ("%one", 5), ("%x", 5)])
+def test_a_loop_may_count_by_twos(step, times):
+    program = parse(
+        f"""
+HloModule windows
+
+%body (state: (u32[], u32[])) -> (u32[], u32[]) {{
+  %state = (u32[], u32[]) parameter(0)
+  %counter = u32[] get-tuple-element(%state), index=0
+  %x = u32[] get-tuple-element(%state), index=1
+  %one = u32[] constant(1)
+  %two = u32[] constant(2)
+  %next = u32[] add(%counter, {step})
+  ROOT %made = (u32[], u32[]) tuple(%next, %x)
+}}
+
+%below (state: (u32[], u32[])) -> pred[] {{
+  %state = (u32[], u32[]) parameter(0)
+  %counter = u32[] get-tuple-element(%state), index=0
+  %five = u32[] constant(5)
+  ROOT %less = pred[] compare(%counter, %five), direction=LT
+}}
+
+ENTRY %main (x: u32[]) -> u32[] {{
+  %x = u32[] parameter(0)
+  %zero = u32[] constant(0)
+  %first = (u32[], u32[]) tuple(%zero, %x)
+  %loop = (u32[], u32[]) while(%first), condition=%below, body=%body
+  ROOT %last = u32[] get-tuple-element(%loop), index=1
+}}
+"""
+    )
+    main = program.computations["main"]
+    assert program.trips(main, main.operations["loop"]) == times

@@ -108,3 +108,61 @@ def test_bytes_are_about_those_that_the_compiler_counts():
 
     cost, theirs = counted(compile_(step, (64, 96), (96, 128)))
     assert cost.bytes == pytest.approx(theirs["bytes accessed"], rel=0.1)
+
+
+KERNEL = """
+HloModule attention
+
+ENTRY %main (table: s32[4], query: f32[2,3,5,7], key: f32[2,3,11,7], value: f32[2,3,11,13]) -> f32[2,3,5,13] {
+  %table = s32[4]{0} parameter(0)
+  %query = f32[2,3,5,7]{3,2,1,0} parameter(1)
+  %key = f32[2,3,11,7]{3,2,1,0} parameter(2)
+  %value = f32[2,3,11,13]{3,2,1,0} parameter(3)
+  ROOT %KERNEL.1 = f32[2,3,5,13]{3,2,1,0} custom-call(%table, %query, %key, %value), custom_call_target="tpu_custom_call"
+}
+"""  # noqa: E501
+
+
+@pytest.mark.parametrize(
+    ("kernel", "products"),
+    [
+        ("splash_mha_fwd_segmented_residuals", 7 + 13),
+        ("splash_mha_dq_no_residuals", 2 * 7 + 13),
+        ("splash_mha_dkv_segmented", 2 * 7 + 2 * 13),
+        ("another", 0),
+    ],
+)
+def test_the_products_of_attentions_kernel_are_counted(kernel, products):
+    text = KERNEL.replace("KERNEL", kernel)
+    assert cost_of(parse(text)).flops == 2 * (2 * 3 * 5 * 11) * products
+    # Of a single row the first axis is left out.
+    assert cost_of(parse(text.replace("[2,3,", "[3,"))).flops == 2 * (3 * 5 * 11) * products
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "jit(train_step)/transpose(jvp(Transformer.hidden))/Transformer.encode/encoder/layer_11/"
+            "attention/attention.read/bthk,bshk->bhts/dot_general",
+            "encoder/layers/attention/bthk,bshk->bhts/dot_general",
+        ),
+        ("jit(train_step)/jvp()/loss/shard_map/while/body/closed_call/exp", "loss/exp"),
+        ("jit(train_step)", "copy"),
+        ("", "copy"),
+    ],
+)
+def test_bytes_are_told_by_where_they_come_from(name, expected):
+    text = f"""
+HloModule small
+
+ENTRY %main (x: f32[3,5]) -> f32[3,5] {{
+  %x = f32[3,5]{{1,0}} parameter(0)
+  ROOT %copy.3 = f32[3,5]{{0,1}} copy(%x), metadata={{op_name="{name}"}}
+}}
+"""
+    cost = cost_of(parse(text))
+    assert cost.bytes_by_origin == {expected: 2 * 60}
+    total = Cost(bytes_by_origin={expected: 3.0})
+    total.add(cost, times=2)
+    assert total.bytes_by_origin == {expected: 243.0}
