@@ -25,6 +25,7 @@ from jaxformer.cli.mistakes import Mistake, answered
 from jaxformer.cli.options import whole_number
 from jaxformer.cli.trained import read_settings
 from jaxformer.cli.translator import open_trained
+from jaxformer.data.bracket_vocabulary import BracketVocabulary
 from jaxformer.data.treebank import COLUMNS
 from jaxformer.files import replace_file
 from jaxformer.io.evalb import BracketScore, compare, right_branching, total
@@ -49,6 +50,11 @@ def main() -> int:
     parser.add_argument("--limit", type=whole_number, help="so many sentences of it, evenly spaced")
     parser.add_argument("--num_beams", type=whole_number, help="1 for greedy search")
     parser.add_argument("--alpha", type=float, help="exponent of the length penalty")
+    parser.add_argument(
+        "--hold_to_trees",
+        action="store_true",
+        help="let the search build nothing but trees over the words (the paper's is free)",
+    )
     parser.add_argument("--output", help="folder for the results (default: WORKDIR/parsing)")
     arguments = parser.parse_args()
     return answered("table4_parsing", lambda: measure(arguments))
@@ -75,7 +81,12 @@ def measure(arguments: argparse.Namespace) -> None:
     folder = Path(arguments.output or Path(arguments.workdir) / "parsing")
     stem = folder / arguments.split
     decode = {name: config["decode"][name] for name in ("num_beams", "alpha", "extra_length")}
-    details = {"split": arguments.split, "checkpoints": trained.steps, **decode}
+    details = {
+        "split": arguments.split,
+        "checkpoints": trained.steps,
+        **decode,
+        "hold_to_trees": arguments.hold_to_trees,
+    }
     sentences = [sentence for sentence, _ in pairs]
     outputs = parse(config, trained, sentences, stem.with_suffix(".txt"), details)
     references = [delinearise(tree, sentence.split()) for sentence, tree in pairs]
@@ -108,6 +119,15 @@ def parse(
     file of another making is begun anew.
     """
     tokenizer, decode = trained.tokenizer, config["decode"]
+    grammar = None
+    if details["hold_to_trees"]:
+        if not isinstance(tokenizer, BracketVocabulary):
+            raise Mistake(
+                "--hold_to_trees needs a vocabulary in which each symbol is a token, and this run "
+                f"has data.vocab_type={config['data']['vocab_type']!r}. Train one with 'brackets', "
+                "or leave it out."
+            )
+        grammar = tokenizer.grammar()
     lengths = [len(tokens) for tokens in tokenizer.encode(sentences)]
     translate = make_translate(
         trained.model,
@@ -118,6 +138,7 @@ def parse(
         # A tree cannot be put together from those of two halves.
         longest=max(lengths),
         batch_tokens=decode["batch_tokens"],
+        grammar=grammar,
     )
     # Of like length together, so that few slots are empty.
     order = np.argsort(lengths, kind="stable").tolist()
@@ -204,7 +225,7 @@ def as_table(record: dict[str, Any]) -> str:
     lines = [
         f"{record['sentences']:,} sentences of {record['split']}, beam {record['num_beams']}, "
         f"alpha {record['alpha']}, output at most input + {record['extra_length']}; checkpoints "
-        f"{steps}.",
+        f"{steps}.{' Held to trees.' if record['hold_to_trees'] else ''}",
         f"Malformed: {record['malformed']:,}{f' ({faults})' if faults else ''}.",
         "",
         "| | F1 | recall | precision | all brackets right | tags right |",

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxformer.data.sentence_piece import SentencePiece, train_sentence_piece
 from jaxformer.data.tokenizer import Side, Tokenizer
+from jaxformer.decode import TreeGrammar
 from jaxformer.model.tokens import BOS, EOS, PAD, UNK
 
 
@@ -77,6 +78,13 @@ class BracketVocabulary(Tokenizer):
             else self._words.pieces([int(id)])[0]
             for id in ids
         ]
+
+    def grammar(self) -> TreeGrammar:
+        """What a search is held to for outputs that are trees over the words of their inputs."""
+        ids = range(self.vocab_size)
+        symbols = [*("" for _ in range(self._first)), *self._symbols]
+        words = [id < self._first and self.starts_word([id])[0] for id in ids]
+        return TreeGrammar(symbols, words, EOS)
 
     def starts_word(self, ids: Sequence[int] | np.ndarray) -> list[bool]:
         """Whether each piece begins with a space; symbols count as words."""

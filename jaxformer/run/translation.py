@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from jaxformer.data.pipeline import source_batches
 from jaxformer.data.tokenizer import Tokenizer
-from jaxformer.decode import beam_search, greedy
+from jaxformer.decode import Grammar, beam_search, greedy, hold_to
 from jaxformer.model import EOS, PAD, Transformer, grow, reorder
 from jaxformer.sharding import fetch, num_shares, place_batch
 from jaxformer.train import Params
@@ -22,7 +22,12 @@ _SENTENCE_ENDS = (".", "!", "?", ";", ":", "\u3002", "\uff01", "\uff1f")
 
 
 def make_decode(
-    model: Transformer, *, num_beams: int, alpha: float, extra_length: int
+    model: Transformer,
+    *,
+    num_beams: int,
+    alpha: float,
+    extra_length: int,
+    grammar: Grammar | None = None,
 ) -> Callable[[Params, jax.Array | np.ndarray], jax.Array]:
     """Returns decode(params, source_BS) -> token_BT, the best output of each row (6.1).
 
@@ -32,6 +37,7 @@ def make_decode(
       num_beams: of the beam search; 1 for greedy search.
       alpha: exponent of the length penalty.
       extra_length: an output has at most so many tokens more than its input.
+      grammar: outputs are held to it; None for a free search.
     """
 
     @jax.jit
@@ -47,22 +53,27 @@ def make_decode(
             variables, memory_BSD, source_BS, num_beams, rooms[0], method=Transformer.start_cache
         )
 
-        def step(token_BM: jax.Array, cache: object):
+        def free_step(token_BM: jax.Array, cache: object):
             return model.apply(variables, token_BM, cache, method=Transformer.decode_step)
 
+        search = free_step, reorder, grow
+        if grammar is not None:
+            search = hold_to(grammar, *search)
+            cache = cache, grammar.start(jnp.asarray(source_BS), num_beams)
+        step, reorder_all, grow_all = search
         if num_beams == 1:
             found = greedy(step, cache, limit_B, max_length=max_length)
         else:
             found = beam_search(
                 step,
-                reorder,
+                reorder_all,
                 cache,
                 limit_B,
                 num_beams=num_beams,
                 max_length=max_length,
                 alpha=alpha,
                 num_best=1,
-                grow=grow,
+                grow=grow_all,
                 rooms=rooms,
             )
         return found.token_BMT[:, 0]
@@ -95,6 +106,7 @@ def make_translate(
     batch_tokens: int,
     report: Callable[[int, int], None] = lambda done, total: None,
     mesh: Mesh | None = None,
+    grammar: Grammar | None = None,
 ) -> Translate:
     """Returns translate(params, lines) -> one line for each line, in order.
 
@@ -102,7 +114,7 @@ def make_translate(
     where a sentence ends or at least a word. What a translation has of line breaks becomes spaces.
 
     Args:
-      num_beams, alpha, extra_length: as for `make_decode`.
+      num_beams, alpha, extra_length, grammar: as for `make_decode`.
       longest: tokens of a piece, EOS included, such as the most that the model was trained on.
         Learned positions must be as many; an output's positions past them take the last one.
       batch_tokens: source slots of a batch.
@@ -110,7 +122,9 @@ def make_translate(
       mesh: the sentences of a batch are spread over its devices, of which each has a copy of the
         parameters; None for one device.
     """
-    decode = make_decode(model, num_beams=num_beams, alpha=alpha, extra_length=extra_length)
+    decode = make_decode(
+        model, num_beams=num_beams, alpha=alpha, extra_length=extra_length, grammar=grammar
+    )
 
     def translate(params: Params, lines: Sequence[str]) -> list[str]:
         texts = [line for line in lines if line.strip()]
