@@ -36,7 +36,8 @@ def get_config(arg: str = "") -> ConfigDict:
     model.num_encoder_layers = 6
     model.num_decoder_layers = 6
     # "package.module:name" of the attention function (3.2.1, Eq. 1); on a GPU, with bfloat16,
-    # jaxformer.model:fused_attention is one kernel (docs/gpu.md).
+    # jaxformer.model:fused_attention is one kernel (docs/gpu.md), and on TPUs
+    # jaxformer.model:splash_attention is (docs/preflight.md).
     model.attention = "jaxformer.model.attention:dot_product_attention"
     # In self-attention a token sees those fewer than so many positions away (section 4, where r is
     # 2 * this - 1); 0: all, as in the paper's models. The attention function
