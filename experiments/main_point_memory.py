@@ -348,8 +348,9 @@ def table(record: Mapping[str, Any]) -> str:
                 f"## {found['passages']:,} {kind}, {found['queries']:,} queries, each {says}",
                 "",
                 "| kept | words | share | recall@1 | recall@5 | recall@10 | MRR@10 | less whole | "
-                "less random | less TF-IDF | bytes of text |",
-                "| --- " * 11 + "|",
+                "less random | less TF-IDF | bytes of text | bytes on disk | to index, s | "
+                "a query, ms |",
+                "| --- " * 14 + "|",
                 *(_line(row, asks, found["passages"]) for row in found["rows"]),
                 "",
             ]
@@ -362,7 +363,9 @@ def _line(row: Mapping[str, Any], asks: str, passages: int) -> str:
     cells += [f"{100 * found[f'recall@{n}']['mean']:.1f}" for n in (1, 5, LIMIT)]
     cells += [_figure(found["mrr"])]
     cells += [_figure(found["mrr"].get(f"less {other}")) for other in (WHOLE, RANDOM, TFIDF)]
-    cells += [f"{row['text_bytes'] / passages:.0f}"]
+    cells += [f"{row[name] / passages:,.0f}" for name in ("text_bytes", "disk_bytes")]
+    # Of the processors, all passages together and the mean of a query.
+    cells += [f"{row['index_cpu_seconds']:.2f}", f"{1000 * row['query_cpu_seconds']:.1f}"]
     return f"| {' | '.join(cells)} |"
 
 

@@ -18,6 +18,8 @@ lines between them as in the paper's Figures 4 and 5, and KIND_layerN_heads.png,
 Settings of decoding can be overridden: --config.decode.average=1, and the like.
 """
 
+_ALL = "all"
+
 # Of each kind: what it is called, and its columns and rows.
 _TITLES = {
     "encoder": ("Encoder self-attention", ("source", "source")),
@@ -36,7 +38,7 @@ def run(argv: Sequence[str]) -> int:
         "--output", metavar="FOLDER", help="for page and pictures (default: WORKDIR/attention)"
     )
     options.add_argument(
-        "--layer", type=whole_number, help="of the pictures, from 1 (default: the last)"
+        "--layer", type=_layer, help=f"of the pictures, from 1, or {_ALL} (default: the last)"
     )
     options.add_argument(
         "--word", help="also draw all heads of this word, as in Figure 3: KIND_layerN_word.png"
@@ -47,6 +49,14 @@ def run(argv: Sequence[str]) -> int:
     target = None if chosen.target is None else _line("target", chosen.target)
     _draw(config, chosen, source, target)
     return 0
+
+
+def _layer(text: str) -> int | str:
+    """Reads a number of 1 or more, or "all"."""
+    try:
+        return _ALL if text == _ALL else whole_number(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, nor '{_ALL}'") from error
 
 
 def _line(name: str, text: str) -> str:
@@ -65,15 +75,18 @@ def _line(name: str, text: str) -> str:
     return " ".join(text.splitlines())
 
 
-def _layers(config: dict, wanted: int | None) -> dict[str, int]:
-    """Returns the layer to draw of each kind of attention that has it, counted from 1."""
+def _layers(config: dict, wanted: int | str | None) -> dict[str, list[int]]:
+    """Returns the layers to draw of each kind of attention that has them, counted from 1."""
     model = config["model"]
     last = {
         "encoder": model["num_encoder_layers"],
         "decoder": model["num_decoder_layers"],
         "cross": model["num_decoder_layers"],
     }
-    layers = {kind: wanted or number for kind, number in last.items() if (wanted or 1) <= number}
+    if wanted == _ALL:
+        return {kind: list(range(1, number + 1)) for kind, number in last.items()}
+    numbers = {kind: number if wanted is None else int(wanted) for kind, number in last.items()}
+    layers = {kind: [number] for kind, number in numbers.items() if number <= last[kind]}
     if not layers:
         raise Mistake(
             f"--layer={wanted}: the model has {last['encoder']} encoder and {last['decoder']} "
@@ -112,8 +125,9 @@ def _draw(config: dict, chosen: argparse.Namespace, source: str, target: str | N
         page = folder / "attention.html"
         write_attention_page(found.maps, page, source=found.source, target=found.target)
         paths = [page]
-        for kind, layer in layers.items():
-            paths += _draw_layer(folder, kind, layer, found.maps[kind], places.get(kind))
+        for kind, numbers in layers.items():
+            for layer in numbers:
+                paths += _draw_layer(folder, kind, layer, found.maps[kind], places.get(kind))
     print(f"source   {found.source}")
     print(f"target   {found.target}" + (" (the model's own)" if target is None else ""))
     print(f"written  {folder}/: {', '.join(path.name for path in paths)}")

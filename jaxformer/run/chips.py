@@ -14,10 +14,11 @@ class Chip(NamedTuple):
     Attributes:
       name: as in the name of a slice, "v5e:4x4", or a word for a GPU.
       flops: bfloat16 operations a second, dense. A TPU's products of float32 run at that rate too,
-        by jax's default precision.
+        by jax's default precision; a GPU's are slower.
       memory: bytes.
       bandwidth: bytes a second, reading and writing together.
-      link: bytes a second that a chip sends to others of its slice, over all its links together.
+      link: bytes a second that a chip sends to others of its slice, or a GPU to others of its host
+        by NVLink, over all its links together.
       kinds: `device_kind` of jax's devices.
       source: where that is published.
     """
@@ -31,7 +32,7 @@ class Chip(NamedTuple):
     source: str
 
 
-# Where sources differ, the higher figure stands here, for it is to be a bound.
+# TPUs. Where sources differ, the higher figure stands here, for it is to be a bound.
 CHIPS = (
     Chip(
         name="v4",
@@ -75,7 +76,70 @@ CHIPS = (
     ),
 )
 
+# On SXM boards: those for PCIe have other peaks, and are not known here. NVLink is published both
+# ways together, and `link` is one way.
+GPUS = (
+    Chip(
+        name="H100",
+        # 1,979 TFLOPS are with sparsity.
+        flops=989.4e12,
+        memory=80 * GIB,
+        bandwidth=3350e9,
+        link=450e9,
+        kinds=("NVIDIA H100 80GB HBM3",),
+        source="NVIDIA H100 data sheet; dense: NVIDIA H100 Tensor Core GPU Architecture, 2022",
+    ),
+    Chip(
+        name="A100-80GB",
+        flops=312e12,
+        memory=80 * GIB,
+        bandwidth=2039e9,
+        link=300e9,
+        kinds=("NVIDIA A100-SXM4-80GB",),
+        source="NVIDIA A100 data sheet, nvidia-a100-datasheet-us-nvidia-1758950-r4-web.pdf",
+    ),
+    Chip(
+        name="A100-40GB",
+        flops=312e12,
+        memory=40 * GIB,
+        bandwidth=1555e9,
+        link=300e9,
+        # Without the maker's name by older drivers.
+        kinds=("NVIDIA A100-SXM4-40GB", "A100-SXM4-40GB"),
+        source="NVIDIA A100 Tensor Core GPU Architecture, 2020",
+    ),
+    # The two that follow multiply no bfloat16, and what they do with float16 no product here asks
+    # for: the rate is float32's.
+    Chip(
+        name="V100-32GB",
+        flops=15.7e12,
+        memory=32 * GIB,
+        bandwidth=900e9,
+        link=150e9,
+        kinds=("Tesla V100-SXM2-32GB",),
+        source="NVIDIA V100 data sheet, volta-v100-datasheet-update-us-1165301-r5.pdf",
+    ),
+    Chip(
+        name="V100-16GB",
+        flops=15.7e12,
+        memory=16 * GIB,
+        bandwidth=900e9,
+        link=150e9,
+        kinds=("Tesla V100-SXM2-16GB",),
+        source="NVIDIA V100 data sheet, volta-v100-datasheet-update-us-1165301-r5.pdf",
+    ),
+    Chip(
+        name="P100",
+        flops=10.6e12,
+        memory=16 * GIB,
+        bandwidth=732e9,
+        link=80e9,
+        kinds=("Tesla P100-SXM2-16GB",),
+        source="NVIDIA Tesla P100, white paper WP-08019-001, 2016",
+    ),
+)
+
 
 def chip_of(device_kind: str) -> Chip | None:
     """Returns the chip of a device's kind, None where nothing is known of it."""
-    return next((chip for chip in CHIPS if device_kind in chip.kinds), None)
+    return next((chip for chip in CHIPS + GPUS if device_kind in chip.kinds), None)

@@ -65,6 +65,16 @@ def test_a_target_a_layer_and_a_word_can_be_given(trained, jaxformer, tmp_path, 
     assert data["maps"]["decoder"]["keys"][0] == "<s>"
 
 
+def test_every_layer_can_be_drawn_at_once(trained, jaxformer, tmp_path):
+    output = tmp_path / "all"
+    result = jaxformer(
+        "attention", f"--workdir={trained[0]}", f"--output={output}", "--layer=all", "an",
+        "--target=an",
+    )  # fmt: skip
+    assert (result.code, result.err) == (0, "")
+    assert {path.name for path in output.iterdir()} == {"attention.html", *PICTURES}
+
+
 def test_the_workdir_is_the_default_place(trained, jaxformer, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(trained[0], workdir)
@@ -99,7 +109,8 @@ MISTAKES = {
     ),
     "no layer": (
         ["an", "--layer=0"],
-        "Argument --layer: '0' is not a whole number of 1 or more. See jaxformer attention --help.",
+        "Argument --layer: '0' is not a whole number of 1 or more, nor 'all'. See jaxformer "
+        "attention --help.",
     ),
     "no such word": (
         ["an bee", "--target=bee an", "--word=cat"],
@@ -126,9 +137,11 @@ def test_a_layer_that_one_stack_lacks_is_drawn_of_the_other():
     from jaxformer.cli.attention import _layers
 
     config = {"model": {"num_encoder_layers": 3, "num_decoder_layers": 2}}
-    assert _layers(config, None) == {"encoder": 3, "decoder": 2, "cross": 2}
-    assert _layers(config, 2) == {"encoder": 2, "decoder": 2, "cross": 2}
-    assert _layers(config, 3) == {"encoder": 3}
+    assert _layers(config, None) == {"encoder": [3], "decoder": [2], "cross": [2]}
+    assert _layers(config, 2) == {"encoder": [2], "decoder": [2], "cross": [2]}
+    assert _layers(config, 3) == {"encoder": [3]}
+    both = [1, 2]
+    assert _layers(config, "all") == {"encoder": [1, 2, 3], "decoder": both, "cross": both}
 
 
 @pytest.fixture

@@ -9,7 +9,11 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from jaxformer.cli import hosts
@@ -17,6 +21,7 @@ from jaxformer.io.lock import lock
 from tests.cli.conftest import CADENCE, ROOT, STEPS, Result
 from tests.cli.test_diverged import EVERY, MODULE
 from tests.cli.test_resume import lines_of
+from tests.closeness import is_close
 
 NAME = socket.gethostname()
 
@@ -102,6 +107,34 @@ def assert_close(workdir, unbroken):
             assert row[name] == pytest.approx(expected[name], rel=1e-5)
 
 
+def params_of(workdir, step=STEPS):
+    """Returns the parameters of a checkpoint, by dotted path."""
+    with (
+        # It warns that the arrays go to the devices that they were saved from.
+        warnings.catch_warnings(action="ignore", category=UserWarning),
+        ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader,
+    ):
+        folder = (workdir / "checkpoints" / str(step) / "state").absolute()
+        shapes = reader.metadata(folder).item_metadata.tree
+        # Wherever they lay, they are read onto one device.
+        tree = reader.restore(
+            folder,
+            restore_args=jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes),
+        )
+    leaves = jax.tree_util.tree_leaves_with_path(tree["params"])
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def assert_same_params(workdir, unbroken):
+    """Asserts that two runs end with the same parameters, to rounding under Adam."""
+    mine, other = params_of(workdir), params_of(unbroken)
+    assert mine.keys() == other.keys()
+    assert len(mine) > 20
+    for name, param in mine.items():
+        # The true gradient of a key's bias is zero, and Adam makes steps of its rounding.
+        assert name.endswith("key.bias") or is_close(param, other[name], 1e-4), name
+
+
 @pytest.fixture(scope="module")
 def command(tiny):
     """Returns the function that gives the arguments of a training."""
@@ -182,12 +215,30 @@ def pair(command, tmp_path_factory):
 def test_two_processes_train_as_one(pair, unbroken):
     workdir, (first, second) = pair
     assert_close(workdir, unbroken)
+    assert_same_params(workdir, unbroken)
     assert f"Trained to step {STEPS}: {workdir}\n" in first.out
     assert second.out == ""
     (start,) = json.loads((workdir / "run.json").read_text(encoding="utf-8"))["starts"]
     assert (start["devices"]["count"], start["devices"]["processes"]) == (8, 2)
     assert not (workdir / "lock").exists()
     assert checkpoints_of(workdir) == checkpoints_of(unbroken)
+
+
+@pytest.mark.slow
+def test_two_processes_with_parameters_cut_between_them_train_as_one(command, train, tmp_path):
+    size = "--config.model.vocab_multiple=8"
+    cut = [f"--config.parallel.{axis}" for axis in ("data=1", "fsdp=4", "tensor=2")]
+    arguments = command(tmp_path / "pair", STEPS, size, *cut)
+    for result in run_pair(arguments, arguments):
+        assert (result.code, result.err) == (0, "")
+    assert train(tmp_path / "one", STEPS, size).code == 0
+    (start,) = json.loads((tmp_path / "pair" / "run.json").read_text(encoding="utf-8"))["starts"]
+    assert start["mesh"] == {"data": 1, "fsdp": 4, "tensor": 2}
+    assert_close(tmp_path / "pair", tmp_path / "one")
+    assert_same_params(tmp_path / "pair", tmp_path / "one")
+    # One process goes on from what each of two has written a part of.
+    assert train(tmp_path / "pair", STEPS + 2, size).code == 0
+    assert checkpoints_of(tmp_path / "pair")[-1] == STEPS + 2
 
 
 @pytest.mark.slow

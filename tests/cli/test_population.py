@@ -71,11 +71,11 @@ def population(start, tmp_path_factory):
     return folder, start(folder)
 
 
-@pytest.fixture(scope="module")
-def alone(tiny, jaxformer, tmp_path_factory):
-    """Returns the folder of a training that went alone, the one that differs in all that may."""
-    workdir = tmp_path_factory.mktemp("alone") / "other"
-    result = jaxformer(*tiny, *CADENCE, *MEMBERS["other"], f"--workdir={workdir}")
+@pytest.fixture(scope="module", params=SOUND)
+def alone(request, tiny, jaxformer, tmp_path_factory):
+    """Returns the folder, called as the member, of a training that went alone."""
+    workdir = tmp_path_factory.mktemp("alone") / request.param
+    result = jaxformer(*tiny, *CADENCE, *MEMBERS[request.param], f"--workdir={workdir}")
     assert result.code == 0, result.err
     return workdir
 
@@ -98,7 +98,7 @@ def test_both_shapes_of_batches_are_met(training, tmp_path):
 @pytest.mark.slow
 def test_a_member_ends_as_it_would_alone(population, alone):
     folder, _ = population
-    together, solo = params_of(folder / "other"), params_of(alone)
+    together, solo = params_of(folder / alone.name), params_of(alone)
     assert together.keys() == solo.keys()
     for path, expected in solo.items():
         error = np.linalg.norm(together[path] - expected) / np.linalg.norm(expected)
@@ -108,7 +108,7 @@ def test_a_member_ends_as_it_would_alone(population, alone):
 @pytest.mark.slow
 def test_its_lines_are_those_of_a_run_alone(population, alone):
     folder, _ = population
-    together, solo = lines_of(folder / "other"), lines_of(alone)
+    together, solo = lines_of(folder / alone.name), lines_of(alone)
     assert [row["step"] for row in together] == [4, 6, 8, 12, 16, 18, 20]
     for row, expected in zip(together, solo, strict=True):
         assert row.keys() == expected.keys()
@@ -118,7 +118,7 @@ def test_its_lines_are_those_of_a_run_alone(population, alone):
 
 @pytest.mark.slow
 def test_its_workdir_is_that_of_a_run_alone(population, alone):
-    together = population[0] / "other"
+    together = population[0] / alone.name
     for known in ("config.json", "tokenizer/sentencepiece.model"):
         assert (together / known).read_bytes() == (alone / known).read_bytes()
 

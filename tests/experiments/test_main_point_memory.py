@@ -75,8 +75,22 @@ def test_every_form_is_measured_and_a_second_run_goes_on(run, tmp_path):
         assert ("less random" in mrr) == (row["words"] not in ("random", "TF-IDF"))
     assert (tmp_path / "output" / "recall.png").read_bytes().startswith(b"\x89PNG")
     assert printed.out.count("| whole | all | 100% |") == 4
-    assert "rollout" in (tmp_path / "output" / "results.md").read_text(encoding="utf-8")
+    written = (tmp_path / "output" / "results.md").read_text(encoding="utf-8")
+    assert "rollout" in written
+    _, _, header, _, line = written.splitlines()[:5]
+    names, found = ([cell.strip() for cell in row.split("|")] for row in (header, line))
+    cells = dict(zip(names, found, strict=True))
+    assert cells["bytes on disk"] == f"{whole['disk_bytes'] / 14:,.0f}"
+    assert cells["to index, s"] == f"{whole['index_cpu_seconds']:.2f}"
+    assert cells["a query, ms"] == f"{1000 * whole['query_cpu_seconds']:.1f}"
 
     again, printed = run()
     assert again["verses"]["rows"] == verse_rows
     assert "_context.npz" not in printed.err
+
+
+def test_the_table_of_the_records_is_that_of_its_figures():
+    folder = SCRIPT.parent / "results" / "main_point_memory"
+    record = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    table = runpy.run_path(str(SCRIPT))["table"](record)
+    assert (folder / "results.md").read_text(encoding="utf-8") == table

@@ -58,6 +58,11 @@ def test_what_was_not_run_says_so_and_the_papers_count_is_the_papers(table2):
         )
 
 
+def test_the_table_of_the_records_is_what_the_script_writes(table2):
+    path = SCRIPT.parent / "results" / "table2" / "table2.md"
+    assert path.read_text(encoding="utf-8") == table2()[1]
+
+
 def test_a_run_that_was_scored_stands_beside_the_paper(table2, tmp_path):
     workdir, output = write_evaluation(tmp_path / "run"), tmp_path / "table2.md"
     code, out, _ = table2(f"en-de/base={workdir}", f"--output={output}")

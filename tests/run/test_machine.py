@@ -5,7 +5,7 @@ import os
 import jax
 import pytest
 
-from jaxformer.run.chips import CHIPS, chip_of
+from jaxformer.run.chips import CHIPS, GIB, GPUS, chip_of
 from jaxformer.run.machine import here, tpu_slice
 
 
@@ -20,12 +20,48 @@ def test_this_host_has_memory_and_no_published_peaks():
 
 
 def test_a_chip_is_known_by_its_name_alone():
-    kinds = [kind for chip in CHIPS for kind in chip.kinds]
+    known = CHIPS + GPUS
+    kinds = [kind for chip in known for kind in chip.kinds]
     assert len(set(kinds)) == len(kinds)
-    assert [chip_of(kind) for chip in CHIPS for kind in chip.kinds] == [
-        chip for chip in CHIPS for _ in chip.kinds
-    ]
+    assert [chip_of(kind) for kind in kinds] == [chip for chip in known for _ in chip.kinds]
     assert chip_of("cpu") is None
+    # A board for PCIe is another chip.
+    assert chip_of("NVIDIA H100 PCIe") is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "teraflops", "gib", "bandwidth", "link"),
+    [
+        ("NVIDIA H100 80GB HBM3", "H100", 989.4, 80, 3350, 450),
+        ("NVIDIA A100-SXM4-80GB", "A100-80GB", 312, 80, 2039, 300),
+        ("NVIDIA A100-SXM4-40GB", "A100-40GB", 312, 40, 1555, 300),
+        ("Tesla V100-SXM2-32GB", "V100-32GB", 15.7, 32, 900, 150),
+        ("Tesla V100-SXM2-16GB", "V100-16GB", 15.7, 16, 900, 150),
+        ("Tesla P100-SXM2-16GB", "P100", 10.6, 16, 732, 80),
+    ],
+)
+def test_a_gpu_has_its_published_peaks(kind, name, teraflops, gib, bandwidth, link):
+    chip = chip_of(kind)
+    assert (chip.name, chip.memory) == (name, gib * GIB)
+    assert chip.flops == pytest.approx(teraflops * 1e12)
+    assert (chip.bandwidth, chip.link) == (bandwidth * 1e9, link * 1e9)
+    assert chip.source
+
+
+def test_a_host_with_gpus_has_their_peaks_and_what_they_may_take_of_their_memory(monkeypatch):
+    class Gpu:
+        platform, device_kind = "gpu", "NVIDIA H100 80GB HBM3"
+
+        def __init__(self, id):
+            self.id = id
+
+        def memory_stats(self):
+            return {"bytes_limit": 60 * GIB}
+
+    monkeypatch.setattr(jax, "devices", lambda: [Gpu(id) for id in range(8)])
+    machine = here()
+    assert machine.chip is GPUS[0]
+    assert (machine.chips, machine.share, machine.memory) == (8, 1.0, 60 * GIB)
 
 
 @pytest.mark.parametrize("name", ["v5e", "v5e:4", "v9:4x4", "4x4", "v5e:4x", ""])
