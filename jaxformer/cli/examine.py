@@ -164,6 +164,7 @@ def _examine_search(config: build.Config, machine: Machine, say: Say) -> Report:
     mesh = make_mesh(-1, 1, 1, devices=machine.devices)
     model = build.make_model(config, config["data"]["vocab_size"])
     params = abstract_params(model)
+    model = model.clone(layout=make_layout(mesh))
     params = with_shardings(params, jax.tree.map(lambda _: copies(mesh), params))
     rows, width = source_shape(
         config["data"]["max_length"], settings["batch_tokens"], num_shares(mesh)

@@ -12,7 +12,7 @@ from jaxformer.data.pipeline import source_batches
 from jaxformer.data.tokenizer import Tokenizer
 from jaxformer.decode import Grammar, beam_search, greedy, hold_to
 from jaxformer.model import EOS, PAD, Transformer, grow, reorder
-from jaxformer.sharding import fetch, num_shares, place_batch
+from jaxformer.sharding import fetch, make_layout, num_shares, place_batch
 from jaxformer.train import Params
 
 Translate = Callable[[Params, Sequence[str]], list[str]]
@@ -122,6 +122,8 @@ def make_translate(
       mesh: the sentences of a batch are spread over its devices, of which each has a copy of the
         parameters; None for one device.
     """
+    if mesh:
+        model = model.clone(layout=make_layout(mesh))
     decode = make_decode(
         model, num_beams=num_beams, alpha=alpha, extra_length=extra_length, grammar=grammar
     )

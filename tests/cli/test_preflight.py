@@ -253,6 +253,17 @@ def test_a_small_model_on_a_slice(on_slice):
     assert found["run"]["usual_hours"] == pytest.approx(hours / 0.4)
 
 
+@pytest.mark.needs("tpu-compiler")
+def test_attentions_kernel_is_compiled_for_every_chip_of_a_slice(on_slice):
+    changes = "--config.model.attention=jaxformer.model:splash_attention"
+    found = on_slice("v5e:2x2", *ASKED[1:], changes)
+    (step,) = found["train"]
+    # It makes the scores again, twice, and of rows that are filled up from 160 to 256.
+    assert 1 < 4 * step["flops"] / flops_of(found) < 4
+    assert not any("bhts" in each["origin"] for each in step["moved"])
+    assert found["search"]["fits"]
+
+
 SLICES = {"v5e:2x2": 4, "v5e:4x4": 16, "v5p:2x2x4": 16, "v6e:16x16": 256}
 
 
