@@ -5,10 +5,12 @@ import random
 import runpy
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from jaxformer.cli.main import main
+from jaxformer.cli.mistakes import Mistake
 from jaxformer.trees.bracketed import leaves, read_trees, write_tree
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,6 +94,24 @@ def test_a_trained_parser_is_scored(workdir, tmp_path, table4):
     assert len(lines) == 4
     assert lines[1] != "kept"
     assert first in lines
+
+
+def test_a_search_that_is_held_to_trees_finds_no_other(workdir, tmp_path, table4):
+    argv = (f"--workdir={workdir}", "--split=test", f"--output={tmp_path}", "--hold_to_trees")
+    assert table4(*argv)[0] == 0
+    record = json.loads((tmp_path / "test.json").read_text(encoding="utf-8"))
+    assert record["hold_to_trees"]
+    # It has no room to close what it opens for ever.
+    assert set(record["faults"]) <= {"ends before it is closed"}
+    assert "Held to trees." in (tmp_path / "test.md").read_text(encoding="utf-8")
+
+
+def test_without_a_token_for_each_symbol_it_cannot_be_held(tmp_path):
+    config = {"decode": {}, "data": {"vocab_type": "bpe"}}
+    trained = SimpleNamespace(tokenizer=object())
+    parse = runpy.run_path(str(SCRIPT))["parse"]
+    with pytest.raises(Mistake, match="this run has data.vocab_type='bpe'. Train one with"):
+        parse(config, trained, [], tmp_path / "x.txt", {"hold_to_trees": True})
 
 
 def test_what_is_counted():
