@@ -19,6 +19,7 @@ import pytest
 
 from jaxformer.cli import workdir as workdir_lib
 from jaxformer.io.bucket import BucketObjects
+from jaxformer.io.digest import PROMISE
 from tests.bucket_server import BucketServer, Stored
 from tests.cli.conftest import CADENCE, ROOT, run_command
 from tests.cli.test_hosts import run_pair
@@ -149,7 +150,8 @@ class Machines:
         """Returns the step of the newest complete checkpoint, 0 without one."""
         found = [
             re.fullmatch(rf"{run}/checkpoints/(\d+)/SHA256SUMS", name)
-            for name in list(self.server.objects)
+            for name, stored in list(self.server.objects.items())
+            if not stored.data.startswith(PROMISE)
         ]
         return max((int(match[1]) for match in found if match), default=0)
 
@@ -297,6 +299,15 @@ def test_two_hosts_share_a_bucket(tiny, tmp_path):
         machines = Machines(server, tmp_path)
         assert machines.newest("c") == 4
         assert "c/lock" not in server.objects
+        # They score it as one does.
+        evaluate = ["evaluate", "--workdir=gs://bucket/c", "--split=valid"]
+        results = run_pair(evaluate, evaluate, variables=[server.environment] * 2)
+        assert [(result.code, own(result.err)) for result in results] == [(0, "")] * 2
+        assert results[1].out == ""
+        together = server.content("c/translations/valid.txt")
+        assert json.loads(server.content("c/evaluation/valid.json"))["checkpoints"] == [4, 2]
+        machines.run(*evaluate)
+        assert server.content("c/translations/valid.txt") == together
         copy = machines.copy("c", tmp_path / "copy")
     # Process 0 alone writes records.
     assert len(json.loads((copy / "run.json").read_bytes())["starts"]) == 1
