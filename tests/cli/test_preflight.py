@@ -267,6 +267,10 @@ def test_attentions_kernel_is_compiled_for_every_chip_of_a_slice(on_slice):
 SLICES = {"v5e:2x2": 4, "v5e:4x4": 16, "v5p:2x2x4": 16, "v6e:16x16": 256}
 
 
+# A loop over layers compiles in minutes.
+LOOP = "--config.model.scan_layers=true"
+
+
 def paper(size):
     return f"--config={CONFIGS / 'wmt14_en_de.py'}:{size}"
 
@@ -276,7 +280,7 @@ def paper(size):
 @pytest.mark.parametrize("topology", SLICES)
 @pytest.mark.parametrize("size", ["base", "big"])
 def test_the_papers_models_on_slices(on_slice, size, topology):
-    found = on_slice(topology, paper(size), "--no_search")
+    found = on_slice(topology, paper(size), LOOP, "--no_search")
     machine, (step,) = found["machine"], found["train"]
     assert machine["chips"] == machine["devices"] == SLICES[topology]
     assert machine["devices"] * step["flops"] == pytest.approx(flops_of(found), rel=0.05)
@@ -288,10 +292,11 @@ def test_the_papers_models_on_slices(on_slice, size, topology):
 @pytest.mark.needs("tpu-compiler")
 def test_activations_shrink_as_the_mesh_grows(on_slice):
     few, many = (
-        on_slice(topology, paper("base"), "--no_search")["train"][0]["memory"]
+        on_slice(topology, paper("base"), LOOP, "--no_search")["train"][0]["memory"]
         for topology in ("v5e:2x2", "v5e:4x4")
     )
     assert many["temporaries"] < few["temporaries"]
+    assert many["total"] < few["total"]
     assert many["parameters"] == few["parameters"]
 
 
