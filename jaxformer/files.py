@@ -4,6 +4,7 @@ A name is that of a local file, or of an object in a bucket of Google Cloud Stor
 (`gs://bucket/folder/name`), which has no folders, is always whole, and never grows.
 """
 
+import asyncio
 import contextlib
 import errno
 import functools
@@ -22,9 +23,9 @@ from typing import Any, cast
 
 _DEEPEST = 50
 _BUCKETS = "gs://"
-# Whose errors are those of a bucket: what is installed with the extra gcs.
 # Seconds, the innermost last; the first are those of a command that holds nothing.
 _patience = [15.0]
+# Whose errors are those of a bucket: what is installed with the extra gcs.
 _CLIENTS = ("aiohttp", "gcsfs", "google.api_core", "google.auth", "google.cloud", "requests")
 
 
@@ -80,6 +81,7 @@ def _make_patient() -> None:
     By itself it tries six times, which takes half a minute.
     """
     import fsspec
+    import fsspec.asyn
     from gcsfs.core import GCSFileSystem
     from gcsfs.retry import is_retriable
 
@@ -90,8 +92,12 @@ def _make_patient() -> None:
                 try:
                     return await super()._call(*args, **kwargs)
                 except Exception as error:
-                    if not is_retriable(error) or time.monotonic() - start > patience():
+                    is_passing = is_retriable(error) or isinstance(error, asyncio.TimeoutError)
+                    if not is_passing or time.monotonic() - start > patience():
                         raise
+
+        # The base class's is bound to its own `_call`; parts of large files are sent by it.
+        call = fsspec.asyn.sync_wrapper(_call)
 
     for name in ("gs", "gcs"):
         fsspec.register_implementation(name, PatientFileSystem, clobber=True)

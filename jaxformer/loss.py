@@ -9,6 +9,9 @@ import jax.numpy as jnp
 from jaxformer.model.embedding import mask_padded_rows
 from jaxformer.model.tokens import PAD
 
+CHUNK_TOKENS = 256
+"""Tokens whose logits are there at a time, if nothing else is asked for."""
+
 
 def tokens_at_a_time(platform: str) -> int:
     """Returns how many tokens' logits the loss should have at a time on a device.
@@ -19,7 +22,7 @@ def tokens_at_a_time(platform: str) -> int:
     Args:
       platform: as of `jax.Device`: "cpu", "gpu", "tpu".
     """
-    return 256 if platform == "cpu" else 2048
+    return CHUNK_TOKENS if platform == "cpu" else 2048
 
 
 class LossSums(NamedTuple):
@@ -89,7 +92,7 @@ def projected_cross_entropy_sums(
     target_BT: jax.Array,
     label_smoothing: jax.Array | float,
     vocab_size: int,
-    chunk_tokens: int = 256,
+    chunk_tokens: int = CHUNK_TOKENS,
     product_dtype: Any = None,
 ) -> LossSums:
     """`cross_entropy_sums` of the logits hidden_BTD table_WD^T, which never exist as a whole.

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from flax import struct
 
-from jaxformer.loss import LossSums, projected_cross_entropy_sums
+from jaxformer.loss import CHUNK_TOKENS, LossSums, projected_cross_entropy_sums
 from jaxformer.model import Dropout, Transformer, shift_right
 from jaxformer.model.embedding import gathered
 from jaxformer.model.layout import ALONE
@@ -109,7 +109,7 @@ def loss_sums(
     batch: Batch,
     label_smoothing: jax.Array | float = 0.0,
     dropout: Dropout | None = None,
-    chunk_tokens: int = 256,
+    chunk_tokens: int = CHUNK_TOKENS,
 ) -> LossSums:
     """Returns the model's loss sums on a batch.
 
@@ -155,7 +155,7 @@ def make_train_step(
     *,
     accumulate: int = 1,
     axis_name: str | None = None,
-    chunk_tokens: int = 256,
+    chunk_tokens: int = CHUNK_TOKENS,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """Returns train_step(state, batch) -> (state, metrics).
 
@@ -290,9 +290,15 @@ def skip_not_finite(
     return step
 
 
-def make_eval_step(model: Transformer) -> Callable[[Params, Batch], LossSums]:
-    """Returns eval_step(params, batch) -> unsmoothed sums, without dropout."""
-    return lambda params, batch: loss_sums(model, params, batch)
+def make_eval_step(
+    model: Transformer, chunk_tokens: int = CHUNK_TOKENS
+) -> Callable[[Params, Batch], LossSums]:
+    """Returns eval_step(params, batch) -> unsmoothed sums, without dropout.
+
+    Args:
+      chunk_tokens: as for `make_train_step`.
+    """
+    return lambda params, batch: loss_sums(model, params, batch, chunk_tokens=chunk_tokens)
 
 
 def average(trees: Iterable[Params]) -> Params:

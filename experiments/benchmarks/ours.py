@@ -132,7 +132,9 @@ def bare(chosen: argparse.Namespace) -> dict[str, Any]:
 
     config = read_settings(chosen.workdir, [])
     tokenizer, text = prepare(config, {})
-    train_step, make_state = make_pure(config, model_of_run(config, tokenizer.vocab_size))
+    train_step, make_state = make_pure(
+        config, model_of_run(config, tokenizer.vocab_size), jax.default_backend()
+    )
     step = jax.jit(train_step, donate_argnums=0)
     stream = train_batches(text.train, text.plan, config["train"]["seed"], chosen.first - 1)
     batches = [next(stream) for _ in range(config["train"]["num_steps"] - chosen.first + 1)]

@@ -3,12 +3,11 @@
 from experiments.benchmarks.figures import training_flops
 from experiments.benchmarks.sizes import Size
 from experiments.growth.cases import Case
+from jaxformer.loss import CHUNK_TOKENS
 from jaxformer.model.counting import forward_flops, parameter_count
 from jaxformer.run.translation import cache_rooms
 
 _FLOAT = 4
-# Tokens whose logits are there at a time, in a training step (jaxformer.loss).
-_CHUNK = 256
 
 
 def operations(case: Case) -> float:
@@ -37,7 +36,7 @@ def memory(case: Case) -> float:
     feed_forward = 2 * width + size.d_ff
     # An encoder layer has one attention, a decoder layer two.
     kept = size.tokens * layers * (3 * attention + 2 * feed_forward)
-    logits = 2 * min(_CHUNK, size.tokens) * size.vocab_size
+    logits = 2 * min(CHUNK_TOKENS, size.tokens) * size.vocab_size
     return _FLOAT * (4 * parameters + kept + logits)
 
 

@@ -15,7 +15,7 @@ from experiments.benchmarks.ours import draw_params, make_model, make_step
 from experiments.benchmarks.sizes import draw_batches
 from experiments.benchmarks.timing import report, time_steps
 from experiments.growth.cases import FULL, QUICK, Case
-from experiments.shared.layout import peak_bytes
+from experiments.shared.memory import peak_bytes
 from jaxformer.model import PAD
 from jaxformer.run.compilation import enable_cache
 from jaxformer.run.translation import make_decode

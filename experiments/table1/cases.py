@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.shared.layout import peak_bytes
+from experiments.shared.memory import peak_bytes
 from experiments.table1.layers import LAYERS, recur
 from experiments.table1.program import flops, loop_flops, sequential_products
 

@@ -47,12 +47,13 @@ def _evaluate(config: dict, workdir: Path, wanted: str | None, protocol: str | N
     from jaxformer.io.hosts import channel
     from jaxformer.io.protocol import check_protocol, protocol_score
     from jaxformer.io.score import score
+    from jaxformer.loss import tokens_at_a_time
     from jaxformer.run.comparison import compare, compare_programs
     from jaxformer.run.evaluation import likelihood, write_evaluation
     from jaxformer.run.preparation import fingerprint
     from jaxformer.run.progress import duration
     from jaxformer.run.restoring import count_parameters
-    from jaxformer.sharding import num_shares, place_batch
+    from jaxformer.sharding import make_layout, num_shares, place_batch
     from jaxformer.train import make_eval_step
 
     start = time.monotonic()
@@ -75,8 +76,9 @@ def _evaluate(config: dict, workdir: Path, wanted: str | None, protocol: str | N
         compare({"text": fingerprint(encoded), "checkpoints": trained.steps}, channel())
         check_evaluable(encoded, split, config["data"]["max_length"])
         batches = eval_batches(encoded, config["data"]["target_tokens"], num_shares(mesh))
+        model = trained.model.clone(layout=make_layout(mesh))
         found = likelihood(
-            jax.jit(make_eval_step(trained.model)),
+            jax.jit(make_eval_step(model, tokens_at_a_time(mesh.devices.flat[0].platform))),
             trained.params,
             (place_batch(batch, mesh) for batch in batches),
         )

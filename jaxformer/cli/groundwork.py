@@ -171,7 +171,7 @@ def prepare(
 
 
 def make_pure(
-    config: build.Config, model: Transformer, platform: str = "cpu"
+    config: build.Config, model: Transformer, platform: str
 ) -> tuple[TrainStep, MakeState]:
     """Returns the train step, and the function that makes a first state (see `of_run`).
 

@@ -37,6 +37,7 @@ from jaxformer.data.pipeline import Shares, eval_batches, train_batches
 from jaxformer.io.checkpoint import Checkpoints
 from jaxformer.io.hosts import channel
 from jaxformer.io.record import Metrics, write_config, write_run
+from jaxformer.loss import tokens_at_a_time
 from jaxformer.model import Transformer
 from jaxformer.run.allocator import keep_freed_memory
 from jaxformer.run.comparison import compare_data, compare_programs
@@ -222,8 +223,9 @@ def _output(is_first: bool) -> Generator[TextIO]:
 def _metrics(workdir: Path, last_kept: int, is_first: bool) -> Generator[Metrics | None]:
     """Yields the file that the lines of metrics are written to, by one process of several."""
     with contextlib.ExitStack() as stack:
-        path = workdir / "metrics.jsonl"
-        yield stack.enter_context(Metrics(path, last_kept)) if is_first else None
+        with mistakes():
+            metrics = Metrics(workdir / "metrics.jsonl", last_kept) if is_first else None
+        yield stack.enter_context(metrics) if metrics else None
 
 
 @contextlib.contextmanager
@@ -273,7 +275,7 @@ def _make_validate(
 ) -> Validate | None:
     if text.valid is None or not len(text.valid):
         return None
-    eval_step = jax.jit(make_eval_step(model))
+    eval_step = jax.jit(make_eval_step(model, tokens_at_a_time(mesh.devices.flat[0].platform)))
     tokens = config["data"]["target_tokens"]
     batches = list(eval_batches(text.valid, tokens, num_shares(mesh)))
 

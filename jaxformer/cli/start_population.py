@@ -29,6 +29,7 @@ from jaxformer.cli.workdir import held
 from jaxformer.data.pipeline import eval_batches, train_batches
 from jaxformer.io.checkpoint import Checkpoints
 from jaxformer.io.record import Metrics, read_metrics, write_config, write_run
+from jaxformer.loss import tokens_at_a_time
 from jaxformer.model import Transformer
 from jaxformer.population import (
     device_of,
@@ -111,7 +112,7 @@ def _train_held(trainings: Sequence[Training]) -> list[str]:
         tokenizer, text = prepare(config, begun)
         data_meta = make_meta(tokenizer, text)
         model = build.make_model(config, tokenizer.vocab_size)
-        train_step, make_state = make_pure(config, model)
+        train_step, make_state = make_pure(config, model, jax.default_backend())
         abstract_state = check_traces(train_step, make_state, text)
 
     # Of all trainings, ended ones too: a program of other rows might differ in its last bits.
@@ -265,7 +266,9 @@ def _make_validate(
 ) -> ValidateAll | None:
     if text.valid is None or not len(text.valid):
         return None
-    eval_step = jax.jit(make_population_eval(make_eval_step(model), mesh))
+    eval_step = jax.jit(
+        make_population_eval(make_eval_step(model, tokens_at_a_time(jax.default_backend())), mesh)
+    )
     batches = list(eval_batches(text.valid, config["data"]["target_tokens"]))
     return lambda params: [valid_fields(each) for each in likelihoods(eval_step, params, batches)]
 

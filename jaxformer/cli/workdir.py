@@ -7,7 +7,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from jaxformer.cli.mistakes import Mistake, mistakes
-from jaxformer.files import as_path, in_bucket
+from jaxformer.files import as_path, in_bucket, patience, patient
 from jaxformer.io.bucket import BucketObjects
 from jaxformer.io.lease import lease
 from jaxformer.io.lock import lock
@@ -60,6 +60,9 @@ def held(
                     stack.enter_context(lock(workdir))
             elif is_first:
                 stack.enter_context(lease(workdir, lost_timeout, say=_say, on_loss=_leave))
+            else:
+                # As long as the holder bears a bucket that does not answer.
+                stack.enter_context(patient(max(patience(), lost_timeout)))
         yield
 
 

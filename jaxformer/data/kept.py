@@ -22,10 +22,15 @@ def keep(folder: Path, make: Callable[[Path], None]) -> bool:
 
     Returns: whether the folder is there. It is not where nothing can be written.
     """
+    was_there = folder.exists()
     if _is_sound(folder):
         return True
-    shutil.rmtree(folder, ignore_errors=True)
+    if was_there:
+        shutil.rmtree(folder, ignore_errors=True)
     try:
+        if folder.exists():
+            # Another process was quicker, or it cannot be removed.
+            return _is_sound(folder)
         with new_folder(folder) as new:
             make(new)
             (new / _SUMS).write_text(_sums(new), encoding="ascii")

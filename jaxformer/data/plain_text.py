@@ -47,6 +47,10 @@ class PlainText(tfds.core.ShardBasedBuilder):
             disable_shuffling=True,
         )
 
+    def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        super()._download_and_prepare(*args, **kwargs)
+        check_unchanged(self.builder_config.files, self.builder_config.name)
+
     def _shard_iterators_per_split(
         self, dl_manager: Any
     ) -> dict[str, list[Callable[[], Iterator[tuple[int, dict]]]]]:
@@ -144,6 +148,16 @@ def content_key(files: Mapping[str, Sequence[Path]]) -> str:
             with open(path, "rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:32]
+
+
+def check_unchanged(files: Mapping[str, Sequence[Path]], key: str) -> None:
+    """Compares what files hold with what they held when they were named.
+
+    Raises: ValueError if that is something else.
+    """
+    if content_key(files) != key:
+        names = ", ".join(str(path) for paths in files.values() for path in paths)
+        raise ValueError(f"The text changed while it was read ({names}). Start again.")
 
 
 def _count(source: Path, target: Path) -> int:

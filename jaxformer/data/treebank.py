@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from jaxformer.data.plain_text import content_key, find_file, lines_of
+from jaxformer.data.plain_text import check_unchanged, content_key, find_file, lines_of
 from jaxformer.data.prepare import Prepared, prepare_builder, raw_folders
 from jaxformer.trees.bracketed import Tree, leaves, read_trees
 from jaxformer.trees.linear import linearise
@@ -20,6 +20,10 @@ from jaxformer.trees.plain import plain
 
 COLUMNS = ("words", "brackets")
 CRAFT = {"train": "craft-train.ptb.gz", "valid": "craft-dev.ptb.gz", "test": "craft-test.ptb.gz"}
+
+
+# Before the names of what CRAFT's own files are prepared to.
+_CRAFT = "craft-"
 
 
 @dataclass
@@ -42,6 +46,12 @@ class Treebank(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.Translation(COLUMNS),
             disable_shuffling=True,
         )
+
+    def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        super()._download_and_prepare(*args, **kwargs)
+        config = self.builder_config
+        files = {split: [path] for split, path in config.files.items()}
+        check_unchanged(files, config.name.removeprefix(_CRAFT))
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict]]]:
         config = self.builder_config
@@ -84,7 +94,7 @@ def prepare(
     config = TreebankConfig(name=key, files=paths)
     if not named:
         # Five of CRAFT's words are written with a space in them: (NN Xpd TTD).
-        config = TreebankConfig(name=f"craft-{key}", files=paths, joiner="")
+        config = TreebankConfig(name=f"{_CRAFT}{key}", files=paths, joiner="")
     builder = prepare_builder(Treebank, data_dir, config=config)
     return Prepared(Path(builder.data_path), *COLUMNS)
 

@@ -29,7 +29,10 @@ class TreeState(struct.PyTreeNode):
 
 
 class TreeGrammar:
-    """Sequences that `jaxformer.trees.linear.delinearise` accepts, and no others."""
+    """Only sequences that `jaxformer.trees.linear.delinearise` accepts.
+
+    Trees deeper than `max_depth` are left out. W is the number of symbols that are given.
+    """
 
     def __init__(
         self, symbols: Sequence[str], starts_word: Sequence[bool], eos: int, max_depth: int = 64
@@ -56,7 +59,7 @@ class TreeGrammar:
         self._max_depth = max_depth
 
     def start(self, source_BS: jax.Array, num_beams: int) -> TreeState:
-        """Returns the state before the first symbol; the words are counted in the source."""
+        """Returns the state before the first symbol; words are counted in source_BS, int32 ids."""
         words_B = jnp.sum(jnp.asarray(self._starts_word_W)[source_BS], axis=1, dtype=jnp.int32)
         zero_BM = jnp.zeros((len(source_BS), num_beams), jnp.int32)
         return TreeState(
@@ -68,7 +71,7 @@ class TreeGrammar:
         )
 
     def advance(self, state: TreeState, token_BM: jax.Array) -> TreeState:
-        """Returns the state after one more token."""
+        """Returns the state after token_BM, int32 ids."""
         kind_BM = jnp.asarray(self._kind_W)[token_BM]
         opens_BM, closes_BM, is_tag_BM = (kind_BM == kind for kind in (_OPENS, _CLOSES, _TAG))
         is_place_BMD = jnp.arange(self._max_depth) == state.depth_BM[..., None]
@@ -82,7 +85,7 @@ class TreeGrammar:
         )
 
     def legal(self, state: TreeState) -> jax.Array:
-        """Returns legal_BMW.
+        """Returns legal_BMW, True where that token may follow.
 
         A phrase opens while words are left for it to hold, within another one but for the first.
         One closes by its own label and if it holds something; the outermost has to hold all words.

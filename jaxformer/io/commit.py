@@ -41,8 +41,8 @@ class SummedObjects(ocp.path.atomicity.CommitFileTemporaryPath):
     """A checkpoint in a bucket, written under its own name and complete with its sums.
 
     Orbax takes its own mark, `commit_success.txt`, for the last object; here the sums come after
-    it, and hold it too. The first object is a promise of them, whose place they take if nobody else
-    has promised meanwhile: of two processes that write one step, only the later completes it.
+    it, and hold it too. Before any array comes a promise of them, whose place they take if nobody
+    else has promised meanwhile: of two processes that write one step, only the later completes it.
     """
 
     async def create(self) -> epath.Path:

@@ -58,7 +58,9 @@ def has_sums(folder: str | os.PathLike[str]) -> bool:
 
 
 def find_fault(folder: str | os.PathLike[str]) -> str | None:
-    """Returns what is wrong with the files that `write_sums` has summed, None if nothing is.
+    """Returns what is wrong with the files that were summed (`write_sums`, `sums_of_objects`).
+
+    None if nothing is. A mere promise of sums is a fault.
 
     Files that have been added since are no fault.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -21,6 +22,7 @@ Keep = Callable[[pathlib.Path, bytes, bool], bytes]
 """Path and content of a part, and whether it is the last -> what of it is gone on with."""
 
 _SECONDS_BETWEEN_UPLOADS = 10.0
+_SEGMENT = re.compile(r"\d+\.jsonl")
 
 
 class Lines(Protocol):
@@ -132,7 +134,7 @@ class SegmentLines:
     def _fence_off(self) -> list[str]:
         """Writes the first segment, empty; returns the names of those before, in order."""
         while True:
-            names = sorted(self._objects.names())
+            names = [name for name in sorted(self._objects.names()) if _SEGMENT.fullmatch(name)]
             # Not the number of one that is to be deleted, either: it would be free again.
             self._number = int(pathlib.PurePath(names[-1]).stem) + 1 if names else 0
             self._begin()
@@ -162,6 +164,6 @@ def parts(path: pathlib.Path) -> Iterator[tuple[pathlib.Path, bytes, bool]]:
     if not is_folder(path):
         yield path, path.read_bytes(), True
         return
-    found = sorted(path.iterdir())
+    found = [part for part in sorted(path.iterdir()) if _SEGMENT.fullmatch(part.name)]
     for part in found:
         yield part, part.read_bytes(), part == found[-1]

@@ -76,7 +76,7 @@ def fused_attention(
             local_window_size=window,
             implementation=implementation,
         )
-    except NotImplementedError as error:
+    except (NotImplementedError, RuntimeError) as error:
         raise ValueError(
             f"cuDNN has no attention for heads of d_k={d_k} and d_v={d_v} here: {error} Leave "
             "model.attention as it is in configs/base.py."

@@ -13,8 +13,8 @@ class Chip(NamedTuple):
 
     Attributes:
       name: as in the name of a slice, "v5e:4x4", or a word for a GPU.
-      flops: bfloat16 operations a second, dense. A TPU's products of float32 run at that rate too,
-        by jax's default precision; a GPU's are slower.
+      flops: bfloat16 operations a second, dense; float32's where a chip multiplies no bfloat16. A
+        TPU's products of float32 run at that rate too, by jax's default precision.
       memory: bytes.
       bandwidth: bytes a second, reading and writing together.
       link: bytes a second that a chip sends to others of its slice, or a GPU to others of its host
@@ -108,8 +108,8 @@ GPUS = (
         kinds=("NVIDIA A100-SXM4-40GB", "A100-SXM4-40GB"),
         source="NVIDIA A100 Tensor Core GPU Architecture, 2020",
     ),
-    # The two that follow multiply no bfloat16, and what they do with float16 no product here asks
-    # for: the rate is float32's.
+    # Volta's and Pascal's, which follow, multiply no bfloat16, and what they do with float16 no
+    # product here asks for: the rate is float32's.
     Chip(
         name="V100-32GB",
         flops=15.7e12,

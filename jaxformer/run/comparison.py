@@ -51,6 +51,10 @@ def compare_data(tokenizer: Tokenizer, text: TrainingData, channel: Channel) -> 
     facts = {
         "vocabulary": tokenizer.fingerprint,
         "training text": text.fingerprint,
+        "batches": {
+            "an epoch": text.plan.batches_per_epoch,
+            "shapes": [list(shape) for shape in text.plan.shapes],
+        },
         "validation text": None if text.valid is None else fingerprint(text.valid),
     }
     compare(facts, channel)

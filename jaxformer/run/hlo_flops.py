@@ -8,10 +8,10 @@ from jaxformer.run.hlo import Computation, Operation
 
 _CONTRACTED = re.compile(r"lhs_contracting_dims=\{([\d,]*)\}")
 _WINDOW = re.compile(r"window=\{([^}]*)\}")
+_LABELS = re.compile(r"dim_labels=(\w+)_(\w+)->(\w+)")
 # Of a kernel of jax's splash attention: how often it makes products of all queries, keys and d_k,
 # and of all queries, keys and d_v. It makes the scores again in each that goes backwards.
 _KERNELS = {"splash_mha_fwd": (1, 1), "splash_mha_dq": (2, 1), "splash_mha_dkv": (2, 2)}
-_LABELS = re.compile(r"dim_labels=(\w+)_(\w+)->(\w+)")
 
 
 def product_flops(computation: Computation, operation: Operation) -> float:
@@ -41,6 +41,8 @@ def _attention(computation: Computation, operation: Operation, by_key: int, by_v
     """Counts a kernel whose first operands that are no whole numbers are Q, K and V by heads."""
     arrays = [each.results[0] for each in computation.operands(operation)]
     floats = [array.dimensions for array in arrays if array.dtype in ("f32", "bf16")]
+    if len(floats) < 3:
+        return 0.0
     (*rows, d_k), (*_, num_keys, _), (*_, d_v) = floats[:3]
     return 2.0 * math.prod(rows) * num_keys * (by_key * d_k + by_value * d_v)
 

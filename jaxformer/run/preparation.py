@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+import jaxformer.data
+import jaxformer.moses
 from jaxformer.data.batching import BatchPlan
 from jaxformer.data.bracket_vocabulary import BracketVocabulary, train_bracket_vocabulary
 from jaxformer.data.corpus import Corpus
@@ -28,9 +30,6 @@ from jaxformer.data.pipeline import check_evaluable
 from jaxformer.data.sentence_piece import SentencePiece, train_sentence_piece
 from jaxformer.data.tokenizer import Tokenizer
 from jaxformer.files import as_path, read_json
-
-_FORMAT = 1
-"""Of what is kept of a text: to be raised when the same text would become something else."""
 
 _PAIRS_LEARNT_FROM = 1_000_000
 _SIZES = "sizes.json"
@@ -113,8 +112,16 @@ def _name(corpus: Corpus, *facts: str | int) -> str:
         for name in makers
         for each in importlib.metadata.distributions(name=name)
     ]
-    everything = json.dumps([_FORMAT, corpus.stamp, found, *facts])
+    everything = json.dumps([_code(), corpus.stamp, found, *facts])
     return hashlib.sha256(everything.encode()).hexdigest()[:32]
+
+
+@functools.cache
+def _code() -> str:
+    """Returns a sum of the code that makes of a text what is kept of it."""
+    parts = [*sorted(Path(jaxformer.data.__file__).parent.glob("*.py")), Path(__file__)]
+    parts.append(Path(jaxformer.moses.__file__))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in parts)).hexdigest()
 
 
 def load_tokenizer(workdir: str | os.PathLike[str], fingerprint: str) -> Tokenizer:

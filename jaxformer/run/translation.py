@@ -114,7 +114,8 @@ def make_translate(
     where a sentence ends or at least a word. What a translation has of line breaks becomes spaces.
 
     Args:
-      num_beams, alpha, extra_length, grammar: as for `make_decode`.
+      num_beams, alpha, extra_length, grammar: as for `make_decode`. Each piece of a line that is
+        cut is an output of its own to the grammar.
       longest: tokens of a piece, EOS included, such as the most that the model was trained on.
         Learned positions must be as many; an output's positions past them take the last one.
       batch_tokens: source slots of a batch.

@@ -55,6 +55,14 @@ def test_a_damaged_folder_is_made_anew(folder, make, name, damage):
     assert names(folder.parent) == ["name"]
 
 
+def test_a_damaged_folder_that_cannot_be_removed_is_done_without(folder, make, monkeypatch):
+    keep(folder, make)
+    (folder / "a").write_bytes(b"worse")
+    monkeypatch.setattr(kept.shutil, "rmtree", lambda path, ignore_errors: None)
+    assert not keep(folder, make)
+    assert make.times == 1
+
+
 def test_of_two_at_once_both_have_it(folder, make):
     together = threading.Barrier(2)
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jaxformer.data import plain_text
 from jaxformer.data.corpus import open_corpus
 from jaxformer.data.plain_text import read_lines
 
@@ -75,6 +76,21 @@ def test_fingerprint_tells_splits_apart(tmp_path, files):
         return open_corpus("plain_text", data_dir=tmp_path / "data", **options).fingerprint
 
     assert len({fingerprint("a\nb", "c"), fingerprint("a", "b\nc"), fingerprint("c", "a\nb")}) == 3
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_kept(tmp_path, files, monkeypatch):
+    options = files()
+    lines_of = plain_text.lines_of
+
+    def written_meanwhile(path):
+        yield from lines_of(path)
+        path.write_text("Another.\n" * 4, encoding="utf-8")
+
+    monkeypatch.setattr(plain_text, "lines_of", written_meanwhile)
+    with pytest.raises(ValueError, match="The text changed while it was read"):
+        read(tmp_path, **options)
+    monkeypatch.undo()
+    assert read(tmp_path, **options) == [("Another.", "Another.")] * 4
 
 
 def test_an_unchanged_file_is_not(tmp_path, files, monkeypatch):

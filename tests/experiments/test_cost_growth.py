@@ -86,21 +86,19 @@ def test_a_search_pays_for_the_room_of_its_cache():
     size = CASE.size
     case = grown(CASE._replace(beams=2), "length", 128)
     at_once = operations(case._replace(beams=1))
-    saved = 2 * 4 * size.rows * size.layers * size.d_model * 2 * 64 * 64
     three = operations(case._replace(beams=3))
     # Linear in the hypotheses but for attention, in each room.
     squares = 4 * size.rows * size.layers * size.d_model * (64 * 64 + 64 * 128)
     linear = (three - 9 * squares) - (operations(case) - 4 * squares)
     whole = 4 * size.rows * size.layers * size.d_model * 128 * 128
     assert at_once - whole + linear == operations(case) - 4 * squares
-    assert saved == 4 * (whole - squares)
 
 
-@pytest.mark.parametrize(("axis", "most"), [("depth", 1), ("vocabulary", 1), ("batch", 1)])
-def test_the_laws_are_straight_lines_where_the_table_says_so(axis, most):
+@pytest.mark.parametrize("axis", ["depth", "vocabulary", "batch"])
+def test_the_laws_are_straight_lines_where_the_table_says_so(axis):
     for law in (operations, memory):
         one, two, three = (law(grown(CASE, axis, 128 * step)) for step in (1, 2, 3))
-        assert three - two == pytest.approx(most * (two - one))
+        assert three - two == pytest.approx(two - one)
         assert two > one
 
 

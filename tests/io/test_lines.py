@@ -182,11 +182,13 @@ def test_a_folder_of_segments_reads_like_the_file(tmp_path):
     assert b"".join(text for _, text, _ in parts(folder)) == file.read_bytes()
     assert read_metrics(folder) == read_metrics(file)
     # Where a process has begun, and written none yet.
-    for number in (0, 3):
-        (folder / f"{number:08d}-.jsonl").write_bytes(b"")
+    for number in (2, 3):
+        (folder / f"{number:08d}.jsonl").write_bytes(b"")
+    # What is none is not read.
+    (folder / "notes.txt").write_bytes(b"a word")
     assert read_metrics(folder) == read_metrics(file)
     # A copy that was broken off may lack the end of the last one, and of no other.
-    (folder / "00000003-.jsonl").write_bytes(b'{"st')
+    (folder / "00000003.jsonl").write_bytes(b'{"st')
     assert read_metrics(folder) == read_metrics(file)
     (folder / "00000001.jsonl").write_bytes(b'{"st')
     with pytest.raises(ValueError, match=r"Line 1 of .*00000001\.jsonl is not a row of metrics"):

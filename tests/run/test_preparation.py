@@ -78,7 +78,11 @@ def made(monkeypatch):
 
     def note(module, name):
         function = getattr(module, name)
-        noted = lambda *args, **options: found.append(name) or function(*args, **options)  # noqa: E731
+
+        def noted(*args, **options):
+            found.append(name)
+            return function(*args, **options)
+
         monkeypatch.setattr(module, name, noted)
 
     note(preparation, "train_sentence_piece")
