@@ -21,7 +21,6 @@ import argparse
 import itertools
 import json
 import resource
-import runpy
 import shutil
 import sys
 import time
@@ -33,6 +32,7 @@ from experiments.benchmarks.made_up import write_text
 from experiments.benchmarks.processes import ROOT, run_alone
 from experiments.benchmarks.timing import peak_memory
 from jaxformer.cli import build, groundwork
+from jaxformer.cli import config as config_lib
 from jaxformer.data.pipeline import train_batches
 from jaxformer.io import environment
 from jaxformer.run.preparation import learn_tokenizer
@@ -174,7 +174,7 @@ def batches(chosen: argparse.Namespace) -> dict[str, Any]:
 
 def settings(chosen: argparse.Namespace) -> dict[str, Any]:
     """Returns a training's settings: the paper's batches, and its base model."""
-    config = runpy.run_path(str(ROOT / "configs" / "base.py"))["get_config"]().to_dict()
+    config = config_lib.load(str(ROOT / "configs" / "base.py")).to_dict()
     folder = chosen.folder / f"text_{chosen.pairs}"
     config["data"].update(
         corpus="plain_text",
