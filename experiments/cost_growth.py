@@ -20,10 +20,9 @@ from experiments.growth.cases import FULL, QUICK, Grid
 from experiments.growth.pictures import draw
 from experiments.growth.record import measure, read
 from experiments.growth.tables import tables
-from experiments.shared.pages import write_page
+from experiments.shared.pages import publish
 from jaxformer.cli.mistakes import answered
 from jaxformer.cli.options import whole_number
-from jaxformer.files import replace_file
 from jaxformer.io.record import check_config, write_config, write_run
 
 
@@ -89,17 +88,7 @@ def report(folder: Path, grid: Grid, page: str | None) -> None:
     Raises: Mistake if there is no record, or the page lacks its marks.
     """
     findings = read(folder, grid)
-    text = tables(findings)
-    replace_file(folder / "growth.md", text)
-    written, pictures = [folder / "growth.md"], folder
-    if page:
-        place = Path(page)
-        write_page(place, text)
-        written.append(place)
-        pictures = place.with_suffix("")
-    written += draw(findings, pictures)
-    print(text)
-    print(f"Written: {', '.join(map(str, written))}")
+    publish(tables(findings), folder / "growth.md", page, lambda place: draw(findings, place))
 
 
 if __name__ == "__main__":

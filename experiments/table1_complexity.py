@@ -15,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from experiments.shared.pages import write_page
+from experiments.shared.pages import publish
 from experiments.table1.cases import FULL, QUICK, Grid, cases
 from experiments.table1.layers import LAYERS
 from experiments.table1.pictures import draw
@@ -23,7 +23,6 @@ from experiments.table1.record import measure, read
 from experiments.table1.tables import tables
 from jaxformer.cli.mistakes import answered
 from jaxformer.cli.options import whole_number
-from jaxformer.files import replace_file
 from jaxformer.io.record import check_config, write_config, write_run
 from jaxformer.run.allocator import keep_freed_memory
 
@@ -78,18 +77,7 @@ def report(folder: Path, page: str | None) -> None:
     Raises: Mistake if there is no record, or the page lacks its marks.
     """
     findings = read(folder)
-    text = tables(findings)
-    replace_file(folder / "table1.md", text)
-    written = [folder / "table1.md"]
-    pictures = folder
-    if page:
-        place = Path(page)
-        write_page(place, text)
-        written.append(place)
-        pictures = place.with_suffix("")
-    written += draw(findings, pictures)
-    print(text)
-    print(f"Written: {', '.join(map(str, written))}")
+    publish(tables(findings), folder / "table1.md", page, lambda place: draw(findings, place))
 
 
 if __name__ == "__main__":

@@ -74,20 +74,25 @@ def ceilings(found: Mapping[str, Any]) -> dict[str, float]:
     return rates
 
 
+def model_sizes(size: Size) -> dict[str, Any]:
+    """Returns the sizes of a model as `jaxformer.model.counting` takes them."""
+    d_k = size.d_model // size.num_heads
+    return {
+        "vocab_size": size.vocab_size,
+        "d_model": size.d_model,
+        "d_ff": size.d_ff,
+        "num_heads": size.num_heads,
+        "d_k": d_k,
+        "d_v": d_k,
+        "num_encoder_layers": size.layers,
+        "num_decoder_layers": size.layers,
+    }
+
+
 def training_flops(size: Size) -> float:
     """Returns the operations of a training step a target token: three forward passes' worth."""
-    d_k = size.d_model // size.num_heads
     forward = forward_flops(
-        vocab_size=size.vocab_size,
-        d_model=size.d_model,
-        d_ff=size.d_ff,
-        num_heads=size.num_heads,
-        d_k=d_k,
-        d_v=d_k,
-        num_encoder_layers=size.layers,
-        num_decoder_layers=size.layers,
-        source_length=size.length,
-        target_length=size.length,
+        **model_sizes(size), source_length=size.length, target_length=size.length
     )
     return 3 * forward / size.length
 

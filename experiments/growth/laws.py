@@ -1,7 +1,6 @@
 """What a case should cost, by what it must compute and keep; constants of the machine left out."""
 
-from experiments.benchmarks.figures import training_flops
-from experiments.benchmarks.sizes import Size
+from experiments.benchmarks.figures import model_sizes, training_flops
 from experiments.growth.cases import Case
 from jaxformer.loss import CHUNK_TOKENS
 from jaxformer.model.counting import forward_flops, parameter_count
@@ -25,7 +24,7 @@ def memory(case: Case) -> float:
     source and output, and the logits of one position.
     """
     size = case.size
-    parameters = _parameters(size)
+    parameters = parameter_count(**model_sizes(size))
     width, layers = size.d_model, size.layers
     if case.beams:
         kept = 2 * width * layers * size.rows * size.length * (case.beams + 1)
@@ -38,20 +37,6 @@ def memory(case: Case) -> float:
     kept = size.tokens * layers * (3 * attention + 2 * feed_forward)
     logits = 2 * min(CHUNK_TOKENS, size.tokens) * size.vocab_size
     return _FLOAT * (4 * parameters + kept + logits)
-
-
-def _parameters(size: Size) -> int:
-    d_k = size.d_model // size.num_heads
-    return parameter_count(
-        vocab_size=size.vocab_size,
-        d_model=size.d_model,
-        d_ff=size.d_ff,
-        num_heads=size.num_heads,
-        d_k=d_k,
-        d_v=d_k,
-        num_encoder_layers=size.layers,
-        num_decoder_layers=size.layers,
-    )
 
 
 def _search_flops(case: Case) -> float:

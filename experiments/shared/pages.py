@@ -1,6 +1,6 @@
 """Pages in Markdown: tables, figures, and the place on a page where a study's tables stand."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from experiments.shared.fitting import Fit
@@ -9,6 +9,31 @@ from jaxformer.files import replace_file
 
 # What a page has where the tables shall stand.
 START, END = "<!-- tables: measured -->", "<!-- tables: end -->"
+
+
+def publish(
+    text: str, file: Path, page: str | None, draw: Callable[[Path], Sequence[Path]]
+) -> None:
+    """Writes a study's tables and pictures, prints the tables, and says what was written.
+
+    Args:
+      file: for the tables.
+      page: also between this page's marks, with the pictures in a folder beside it; None: the
+        pictures lie beside the file.
+      draw: draws the pictures into a folder, and returns their files.
+
+    Raises: Mistake if the page lacks its marks.
+    """
+    replace_file(file, text)
+    written, pictures = [file], file.parent
+    if page:
+        place = Path(page)
+        write_page(place, text)
+        written.append(place)
+        pictures = place.with_suffix("")
+    written += draw(pictures)
+    print(text)
+    print(f"Written: {', '.join(map(str, written))}")
 
 
 def write_page(place: Path, text: str) -> None:

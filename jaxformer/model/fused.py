@@ -77,6 +77,9 @@ def fused_attention(
             implementation=implementation,
         )
     except (NotImplementedError, RuntimeError) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            # Memory that ran out, say: not what cuDNN lacks.
+            raise
         raise ValueError(
             f"cuDNN has no attention for heads of d_k={d_k} and d_v={d_v} here: {error} Leave "
             "model.attention as it is in configs/base.py."

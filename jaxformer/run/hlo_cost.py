@@ -5,6 +5,7 @@ where that is known.
 """
 
 import re
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 from jaxformer.run.hlo import Computation, Operation, Program
@@ -70,7 +71,7 @@ class Cost:
 
     flops: float = 0.0
     bytes: float = 0.0
-    bytes_by_origin: dict[str, float] = field(default_factory=dict)
+    bytes_by_origin: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     collectives: dict[Collective, Traffic] = field(default_factory=dict)
     loops: list["Cost"] = field(default_factory=list)
 
@@ -84,7 +85,7 @@ class Cost:
         self.flops += times * other.flops
         self.bytes += times * other.bytes
         for name, moved in other.bytes_by_origin.items():
-            self.bytes_by_origin[name] = self.bytes_by_origin.get(name, 0.0) + times * moved
+            self.bytes_by_origin[name] += times * moved
         self.loops += other.loops
         for collective, traffic in other.collectives.items():
             mine = self.collectives.setdefault(collective, Traffic())
@@ -121,8 +122,7 @@ def _cost_of(program: Program, computation: Computation, is_fused: bool) -> Cost
             _add_exchange(total, program, computation, operation)
         if not is_fused and (moved := bytes_moved(program, computation, operation)):
             total.bytes += moved
-            name = origin(operation)
-            total.bytes_by_origin[name] = total.bytes_by_origin.get(name, 0.0) + moved
+            total.bytes_by_origin[origin(operation)] += moved
     return total
 
 

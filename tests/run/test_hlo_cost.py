@@ -163,6 +163,7 @@ ENTRY %main (x: f32[3,5]) -> f32[3,5] {{
 """
     cost = cost_of(parse(text))
     assert cost.bytes_by_origin == {expected: 2 * 60}
-    total = Cost(bytes_by_origin={expected: 3.0})
+    total = Cost()
+    total.bytes_by_origin[expected] = 3.0
     total.add(cost, times=2)
     assert total.bytes_by_origin == {expected: 243.0}
