@@ -1,0 +1,50 @@
+"""What Table 3 at a laptop's scale is trained with: batch and peak rate, chosen with base alone.
+
+Command:   jaxformer sweep configs/table3_budget.py --scale=laptop --workdir=runs/table3_budget
+           (faster where it pays: --config.model.product_dtype=bfloat16)
+Hardware:  two CPU cores.
+Time:      about ten minutes a row.
+Expected:  the rows' sacreBLEU on the validation split, of which the best is base.py's `laptop`.
+
+Every row sees as many tokens, twelve epochs of Multi30k, and warms up for a fifth of them. A rate is
+the factor of Eq. 3; a label says what it peaks at for base's width, in thousandths:
+1000 x factor x (d_model x warm-up)^-0.5.
+"""
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+BATCHES = {
+    2048: {"train.num_steps": 3000, "optimizer.warmup_steps": 600},
+    1024: {"train.num_steps": 6000, "optimizer.warmup_steps": 1200},
+}
+PEAKS = (2.6, 1.3, 5.2)
+
+
+def _row(tokens: int, peak: float) -> dict[str, Any]:
+    warmup = BATCHES[tokens]["optimizer.warmup_steps"]
+    return {
+        "data.source_tokens": tokens,
+        "data.target_tokens": tokens,
+        "optimizer.learning_rate": round(peak / 1000 * (128 * warmup) ** 0.5, 2),
+        **BATCHES[tokens],
+    }
+
+
+ROWS = {
+    f"tokens={tokens},peak={peak}": {"laptop": _row(tokens, peak)}
+    for tokens in BATCHES
+    for peak in PEAKS
+}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """Returns the settings of a row named as scale/label.
+
+    Raises: ValueError if there is no such row.
+    """
+    base = runpy.run_path(str(Path(__file__).with_name("table3") / "base.py"))
+    return base["get_row"](__file__, ROWS, arg)
