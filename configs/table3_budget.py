@@ -6,8 +6,8 @@ Hardware:  two CPU cores.
 Time:      about ten minutes a row.
 Expected:  the rows' sacreBLEU on the validation split, of which the best is base.py's `laptop`.
 
-Every row sees as many tokens, twelve epochs of Multi30k, and warms up for a fifth of them. A rate is
-the factor of Eq. 3; a label says what it peaks at for base's width, in thousandths:
+Every row sees as many tokens, twelve epochs of Multi30k, and warms up for a fifth of them. A rate
+is the factor of Eq. 3; a label says what it peaks at for base's width, in thousandths:
 1000 x factor x (d_model x warm-up)^-0.5.
 """
 
@@ -42,9 +42,10 @@ ROWS = {
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """Returns the settings of a row named as scale/label.
+    """Returns the settings of a row named as scale/label; of the first one unless one is named.
 
     Raises: ValueError if there is no such row.
     """
+    arg = arg or f"laptop/{next(iter(ROWS))}"
     base = runpy.run_path(str(Path(__file__).with_name("table3") / "base.py"))
     return base["get_row"](__file__, ROWS, arg)
