@@ -15,12 +15,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from experiments.benchmarks.processes import allocators
 from experiments.growth.cases import FULL, QUICK, Grid
 from experiments.growth.pictures import draw
 from experiments.growth.record import measure, read
 from experiments.growth.tables import tables
 from experiments.shared.pages import publish
+from experiments.shared.processes import allocators
 from jaxformer.cli.mistakes import answered
 from jaxformer.cli.options import whole_number
 from jaxformer.io.record import check_config, write_config, write_run

@@ -25,22 +25,25 @@ from typing import Any, NamedTuple
 
 from experiments.benchmarks.end_to_end import end_to_end, help_seconds, write_corpus
 from experiments.benchmarks.figures import summarise
-from experiments.benchmarks.processes import allocators, run_alone
 from experiments.benchmarks.sizes import SIZES, write_batches
+from experiments.shared.processes import allocators, run_alone
 
 _QUICK_SECONDS = 540
 # A load average above this is that of a machine on which something else runs.
 _QUIET = 0.5
+OURS_MODULE, TORCH_MODULE, CTRANSLATE2_MODULE = (
+    f"experiments.benchmarks.{name}" for name in ("ours", "peer_torch", "peer_ctranslate2")
+)
 # Variants of the training step: name -> (module, arguments). A name ends in the type of the
 # products.
 OURS = {
-    "jaxformer float32": ("ours", ("train", "--dtype=float32")),
-    "jaxformer products bfloat16": ("ours", ("train", "--product_dtype=bfloat16")),
-    "jaxformer bfloat16": ("ours", ("train", "--dtype=bfloat16")),
+    "jaxformer float32": (OURS_MODULE, ("train", "--dtype=float32")),
+    "jaxformer products bfloat16": (OURS_MODULE, ("train", "--product_dtype=bfloat16")),
+    "jaxformer bfloat16": (OURS_MODULE, ("train", "--dtype=bfloat16")),
 }
 PYTORCH, MARIAN = (
     {
-        f"{name} {dtype}": ("peer_torch", (what, f"--dtype={dtype}"))
+        f"{name} {dtype}": (TORCH_MODULE, (what, f"--dtype={dtype}"))
         for dtype in ("float32", "bfloat16")
     }
     for name, what in (("PyTorch", "transformer"), ("Marian", "marian"))
@@ -123,11 +126,11 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
         alone = partial(run, allocator=allocators()[chosen.allocators[-1]])
         for size in chosen.sizes:
             write_batches(folder / f"{size}.npy", SIZES[size])
-        ceiling = {"jaxformer": alone(sys.executable, "ours", ["ceiling"])}
+        ceiling = {"jaxformer": alone(sys.executable, OURS_MODULE, ["ceiling"])}
         if chosen.peers:
-            ceiling["PyTorch"] = alone(chosen.peers, "peer_torch", ["ceiling"])
+            ceiling["PyTorch"] = alone(chosen.peers, TORCH_MODULE, ["ceiling"])
             export = ["export", f"--size={chosen.sizes[0]}", f"--output={folder / 'exported'}"]
-            alone(sys.executable, "ours", export)
+            alone(sys.executable, OURS_MODULE, export)
         jobs = list(plan(chosen, folder))
         for number in range(chosen.passes):
             begin = time.monotonic()
@@ -145,7 +148,7 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
             # Another pass takes as long as this one.
             if chosen.quick and now - start + (now - begin) > _QUICK_SECONDS:
                 break
-        padding = alone(sys.executable, "ours", ["padding"])
+        padding = alone(sys.executable, OURS_MODULE, ["padding"])
         is_compared = chosen.peers and not chosen.quick
         same = same_outputs(chosen, folder, alone) if is_compared else None
     return {
@@ -190,12 +193,12 @@ def decoders(
 ) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
     """Yields (name, python, module, arguments) of the decoders."""
     given = options(chosen, folder, chosen.sizes[0])
-    yield "jaxformer float32", sys.executable, "ours", ("decode", *given)
+    yield "jaxformer float32", sys.executable, OURS_MODULE, ("decode", *given)
     # One worker with all cores, or one a core: which is faster depends on the model.
     for workers in sorted({1, os.cpu_count() or 1}) if chosen.peers else ():
         arguments = (*given, f"--model={folder / 'exported'}", f"--workers={workers}")
         name = f"CTranslate2 float32, workers: {workers}"
-        yield name, chosen.peers, "peer_ctranslate2", arguments
+        yield name, chosen.peers, CTRANSLATE2_MODULE, arguments
 
 
 def whole_command(

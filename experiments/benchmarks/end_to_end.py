@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks.processes import ROOT, clean_environment, run_alone
 from experiments.benchmarks.sizes import SIZES, Size
+from experiments.shared.processes import ROOT, clean_environment, run_alone
 
 _PAIRS = 12_000
 _WORDS = 11_000
@@ -90,7 +90,7 @@ def end_to_end(
     seconds = seconds_after(seen, warm_up)
     bare = run_alone(
         sys.executable,
-        "ours",
+        "experiments.benchmarks.ours",
         ["bare", f"--workdir={workdir}", f"--first={warm_up + 1}"],
         allocator=allocator,
         environment=environment,

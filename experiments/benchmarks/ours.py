@@ -30,7 +30,7 @@ from experiments.benchmarks.sizes import (
     pieces,
     read_batches,
 )
-from experiments.benchmarks.timing import fastest, peak_memory, report, time_steps
+from experiments.shared.timing import fastest, peak_memory, report, time_steps
 from jaxformer.io.environment import allocator
 from jaxformer.model import Transformer
 from jaxformer.optim import noam_rate, scale_by_paper_adam

@@ -13,7 +13,7 @@ from typing import Any
 import ctranslate2
 
 from experiments.benchmarks.sizes import DECODED_BATCHES, SIZES, pieces, read_batches
-from experiments.benchmarks.timing import fastest, peak_memory, report
+from experiments.shared.timing import fastest, peak_memory, report
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from experiments.benchmarks.sizes import (
     Size,
     read_batches,
 )
-from experiments.benchmarks.timing import fastest, report, time_steps
+from experiments.shared.timing import fastest, report, time_steps
 
 CEILING_SHAPES = ((2048, 2048, 2048), (2048, 512, 2048), (2048, 128, 256))
 DTYPES = ("float32", "bfloat16")

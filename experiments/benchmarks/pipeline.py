@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.made_up import write_text
-from experiments.benchmarks.processes import ROOT, run_alone
-from experiments.benchmarks.timing import peak_memory
+from experiments.shared.processes import ROOT, run_alone
+from experiments.shared.timing import peak_memory
 from jaxformer.cli import build, groundwork
 from jaxformer.cli import config as config_lib
 from jaxformer.data.pipeline import train_batches
@@ -73,7 +73,10 @@ def run_stages(chosen: argparse.Namespace) -> dict[str, Any]:
     stages = {}
     for stage in STAGES:
         stages[stage] = run_alone(
-            sys.executable, "pipeline", [*arguments, f"--stage={stage}"], allocator={}
+            sys.executable,
+            "experiments.benchmarks.pipeline",
+            [*arguments, f"--stage={stage}"],
+            allocator={},
         )
         print(f"{stage}: {json.dumps(stages[stage])}", flush=True)
     return {

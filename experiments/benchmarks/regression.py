@@ -17,9 +17,9 @@ import tempfile
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
-from experiments.benchmarks.processes import ROOT, allocators, run_alone
 from experiments.benchmarks.sizes import SIZES, write_batches
 from experiments.benchmarks.summary import ratios
+from experiments.shared.processes import ROOT, allocators, run_alone
 
 Figures = dict[str, list[float]]
 
@@ -65,7 +65,7 @@ def compare(chosen: argparse.Namespace) -> dict[str, tuple[Figures, Figures]]:
                 for index in (0, 1) if number % 2 == 0 else (1, 0):
                     report = run_alone(
                         sys.executable,
-                        "ours",
+                        "experiments.benchmarks.ours",
                         arguments,
                         allocator=allocators()[chosen.allocator],
                         # A cache for each: a program of one is none of the other's.

@@ -13,9 +13,9 @@ import numpy as np
 
 from experiments.benchmarks.ours import draw_params, make_model, make_step
 from experiments.benchmarks.sizes import draw_batches
-from experiments.benchmarks.timing import report, time_steps
 from experiments.growth.cases import FULL, QUICK, Case
 from experiments.shared.memory import peak_bytes
+from experiments.shared.timing import report, time_steps
 from jaxformer.model import PAD
 from jaxformer.run.compilation import enable_cache
 from jaxformer.run.translation import make_decode

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.benchmarks.processes import run_alone
 from experiments.growth.cases import Case, Grid
 from experiments.growth.laws import memory, operations
 from experiments.shared.passes import Key, Row, append_rows, key_of, read_rows, shuffled
+from experiments.shared.processes import run_alone
 
 _IDENTITY = ("case", "pass")
 
@@ -41,10 +41,9 @@ def measure(
                 if key_of(row, _IDENTITY) not in done:
                     found = run_alone(
                         sys.executable,
-                        "process",
+                        "experiments.growth.process",
                         [case.name, f"--seconds={seconds}"],
                         allocator=allocator,
-                        package="experiments.growth",
                         environment={"XDG_CACHE_HOME": str(cache)},
                     )
                     yield {**row, **found}

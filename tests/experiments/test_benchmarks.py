@@ -18,12 +18,11 @@ from experiments.benchmarks import (
     end_to_end,
     figures,
     ours,
-    processes,
     regression,
-    timing,
 )
 from experiments.benchmarks.sizes import EOS, SIZES, pieces, read_batches, write_batches
 from experiments.benchmarks.summary import best, ratios, spread
+from experiments.shared import processes, timing
 from jaxformer.run.progress import Progress
 
 SMOKE = SIZES["smoke"]
@@ -206,7 +205,7 @@ def smoke(tmp_path_factory):
         given = ("--size=smoke", f"--batches={folder / 'smoke.npy'}", "--seconds=0.01")
         return processes.run_alone(
             sys.executable,
-            "ours",
+            "experiments.benchmarks.ours",
             [what, *given, *arguments],
             allocator={},
             environment={

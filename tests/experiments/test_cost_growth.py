@@ -115,9 +115,9 @@ def study(tmp_path, monkeypatch):
     folder, cases = tmp_path / "record", {case.name: case for case in QUICK.cases()}
     measured = []
 
-    def run_alone(python, module, arguments, *, package, environment, allocator):
+    def run_alone(python, module, arguments, *, environment, allocator):
         name, seconds = arguments
-        assert (python, module, package) == (sys.executable, "process", "experiments.growth")
+        assert (python, module) == (sys.executable, "experiments.growth.process")
         assert seconds == "--seconds=2.0"
         assert list(environment) == ["XDG_CACHE_HOME"]
         measured.append(name)

@@ -37,7 +37,6 @@ def run_alone(
     arguments: Sequence[str],
     *,
     allocator: Mapping[str, str],
-    package: str = "experiments.benchmarks",
     environment: Mapping[str, str] | None = None,
     folder: Path = ROOT,
 ) -> dict[str, Any]:
@@ -45,15 +44,15 @@ def run_alone(
 
     Args:
       python: the interpreter.
+      module: by its full name.
       arguments: besides `--started`, which is added where a process asks for it by `--seconds`.
       allocator: of `allocators`.
-      package: of the module.
       environment: other variables.
       folder: the checkout that it runs in, and whose jaxformer it imports.
 
     Raises: RuntimeError if it fails, with its last words.
     """
-    command = [python, "-m", f"{package}.{module}", *arguments]
+    command = [python, "-m", module, *arguments]
     if any(argument.startswith("--seconds=") for argument in arguments):
         command.append(f"--started={time.time()}")
     done = subprocess.run(
