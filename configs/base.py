@@ -147,7 +147,10 @@ def get_config(arg: str = "") -> ConfigDict:
     decode = config.decode = ConfigDict()
     # Hypotheses of the beam search (6.1); 1: greedy search.
     decode.num_beams = 4
-    # Exponent of the length penalty (6.1); 0: none.
+    # "package.module:name" of the length penalty (6.1), which log probabilities are divided by:
+    # gnmt_penalty, ((5 + length) / 6)^alpha, or length_normalisation beside it, length^alpha.
+    decode.length_penalty = "jaxformer.decode.penalty:gnmt_penalty"
+    # Its exponent (6.1); 0: none.
     decode.alpha = 0.6
     # An output has at most so many tokens more than its input (6.1).
     decode.extra_length = 50

@@ -10,7 +10,8 @@ Expected:  41.02 BLEU by that protocol on the 2016 Flickr test set (Wu et al., "
 Their settings: 4 + 4 layers of width 128, 10,000 joint merges on tokens in small letters, batches
 of 2 x 4,096 tokens, an inverse square root with a peak of 0.005 after 2,000 steps, at most 8,000
 updates and an end once ten epochs have brought nothing, the last ten epochs' checkpoints averaged,
-beam 5. What they leave to their toolkit's defaults is set as that has it. Needs the extra `moses`.
+beam 5. What they leave to their toolkit's defaults is set as that has it: in fairseq, hypotheses
+are ranked by log probability over length, EOS counted. Needs the extra `moses`.
 
 The captions come from data.manual_dir, from $JAXFORMER_DATA/multi30k, or by download.
 """
@@ -57,6 +58,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.train.keep_checkpoints = 10
     config.decode.average = 10
     config.decode.num_beams = 5
-    # Scores there are divided by the length; of the penalties here this one is the nearest.
+    # fairseq's, where alpha is `lenpen`.
+    config.decode.length_penalty = "jaxformer.decode.penalty:length_normalisation"
     config.decode.alpha = 1.0
     return config

@@ -40,6 +40,7 @@ from jaxformer.trees.plain import TOP
 CLASSES = (10, 20, 30, 40, 50, 60, 80)
 # Sentences that are decoded, and then kept.
 PART = 512
+PENALTY = "jaxformer.decode.penalty:gnmt_penalty"
 
 
 def main() -> int:
@@ -80,7 +81,8 @@ def measure(arguments: argparse.Namespace) -> None:
     trained = open_trained(config, arguments.workdir)
     folder = Path(arguments.output or Path(arguments.workdir) / "parsing")
     stem = folder / arguments.split
-    decode = {name: config["decode"][name] for name in ("num_beams", "alpha", "extra_length")}
+    names = ("num_beams", "alpha", "extra_length", "length_penalty")
+    decode = {name: config["decode"][name] for name in names}
     details = {
         "split": arguments.split,
         "checkpoints": trained.steps,
@@ -135,6 +137,7 @@ def parse(
         num_beams=decode["num_beams"],
         alpha=decode["alpha"],
         extra_length=decode["extra_length"],
+        length_penalty=build.make_length_penalty(config),
         # A tree cannot be put together from those of two halves.
         longest=max(lengths),
         batch_tokens=decode["batch_tokens"],
@@ -144,7 +147,9 @@ def parse(
     order = np.argsort(lengths, kind="stable").tolist()
     header = json.dumps({**details, "sentences": len(sentences)})
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    done = lines[1:] if lines[:1] == [header] else []
+    # The penalty is not named in files that are older than the choice.
+    older = header.replace(f'"length_penalty": "{PENALTY}", ', "")
+    done = lines[1:] if lines and lines[0] in (header, older) else []
     while len(done) < len(sentences):
         part = order[len(done) : len(done) + PART]
         done += translate(trained.params, [sentences[number] for number in part])

@@ -102,6 +102,7 @@ def _draw(config: dict, chosen: argparse.Namespace, source: str, target: str | N
         # Before what takes long.
         folder.mkdir(parents=True, exist_ok=True)
     # Imported late, so that a mistake in the arguments is answered at once.
+    from jaxformer.cli import build
     from jaxformer.cli.translator import open_trained
     from jaxformer.io.attention_page import write_attention_page
     from jaxformer.run.attention import sentence_attention
@@ -118,6 +119,7 @@ def _draw(config: dict, chosen: argparse.Namespace, source: str, target: str | N
             num_beams=decode["num_beams"],
             alpha=decode["alpha"],
             extra_length=decode["extra_length"],
+            length_penalty=build.make_length_penalty(config),
             longest=config["data"]["max_length"],
         )
         places = _places(chosen.word, found.maps)

@@ -15,6 +15,7 @@ import optax
 
 from jaxformer.data.corpus import Corpus, check_corpus, open_corpus
 from jaxformer.data.prepare import default_data_dir
+from jaxformer.decode import LengthPenalty
 from jaxformer.files import user_path
 from jaxformer.model import Learned, Residual, Transformer, restricted_attention
 from jaxformer.optim import scale_by_paper_adam
@@ -162,6 +163,14 @@ def make_hyper(config: Config) -> Hyper:
     )
 
 
+def make_length_penalty(config: Config) -> LengthPenalty:
+    """Returns what the search divides log probabilities by.
+
+    Raises: ValueError if its dotted name does not exist.
+    """
+    return _resolve_function("decode.length_penalty", config["decode"]["length_penalty"])
+
+
 def named_splits(config: Config) -> list[str]:
     """Returns the splits that the settings name files for; [] if the corpus has its own."""
     data = config["data"]
@@ -174,11 +183,12 @@ def check_elsewhere(config: Config, num_devices: int) -> None:
     """Finds what a training would fail of on so many devices, without them and without the text.
 
     Raises: ValueError or OSError as `check_corpus`, `make_abstract_mesh` and `state_shardings`, or
-      as `make_model` and `make_rate`.
+      as `make_model`, `make_rate` and `make_length_penalty`.
     """
     data, vocab_multiple = config["data"], config["model"]["vocab_multiple"]
     model = make_model(config, num_devices * vocab_multiple)
     make_rate(config)
+    make_length_penalty(config)
     mesh = make_abstract_mesh(**config["parallel"], num_devices=num_devices)
     if mesh.shape["data"] < num_devices:
         # Imported late: few need it.

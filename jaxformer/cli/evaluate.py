@@ -63,6 +63,8 @@ def _evaluate(config: dict, workdir: Path, wanted: str | None, protocol: str | N
         if protocol:
             check_protocol(protocol, language)
         split = wanted or _default_split(config)
+        # Otherwise a wrong name would be found when the likelihood has been computed.
+        build.make_length_penalty(config)
         pairs = list(build.make_corpus(config, [split]).pairs(split))
     trained, mesh = open_trained(config, workdir), all_devices()
 
@@ -99,6 +101,7 @@ def _evaluate(config: dict, workdir: Path, wanted: str | None, protocol: str | N
         "parameters": count_parameters(trained.model),
         "num_beams": decode["num_beams"],
         "alpha": decode["alpha"],
+        "length_penalty": decode["length_penalty"],
         "extra_length": decode["extra_length"],
         "seconds": round(time.monotonic() - start, 3),
         "seconds_translating": round(translating, 3),

@@ -160,6 +160,8 @@ def _cost(cost: Cost, machine: Machine) -> Report:
 def _examine_search(config: build.Config, machine: Machine, say: Say) -> Report:
     """Compiles the search that `evaluate` runs, for its widest batch."""
     settings = config["decode"]
+    with mistakes():
+        length_penalty = build.make_length_penalty(config)
     # As `evaluate` does: rows are spread, and each device has a copy of the parameters.
     mesh = make_mesh(-1, 1, 1, devices=machine.devices)
     model = build.make_model(config, config["data"]["vocab_size"])
@@ -175,6 +177,7 @@ def _examine_search(config: build.Config, machine: Machine, say: Say) -> Report:
         num_beams=settings["num_beams"],
         alpha=settings["alpha"],
         extra_length=settings["extra_length"],
+        length_penalty=length_penalty,
     )
     spread = batch_shardings(mesh)["source_BS"]
     source_BS = jax.ShapeDtypeStruct((rows, width), jnp.int32, sharding=spread)

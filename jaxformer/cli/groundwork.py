@@ -134,6 +134,7 @@ def prepare(
     # What names and numbers can have wrong is found before the corpus, which may take long.
     build.make_model(config, data["vocab_size"])
     build.make_rate(config)
+    build.make_length_penalty(config)
     corpus = build.make_corpus(config)
     known = [load_tokenizer(workdir, meta["tokenizer"]) for workdir, meta in begun.items()]
     if len({tokenizer.fingerprint for tokenizer in known}) > 1:

@@ -133,6 +133,7 @@ def check_models(rows: Sequence[Row], num_devices: int = 0) -> None:
         with _mistakes_of(row.group, row.label):
             build.make_model(row.config, row.config["data"]["vocab_size"])
             build.make_rate(row.config)
+            build.make_length_penalty(row.config)
             if num_devices:
                 build.check_elsewhere(row.config, num_devices)
             named = build.named_splits(row.config)

@@ -108,6 +108,7 @@ KINDS = {
     "train.checkpoint_every": COUNT,
     "train.keep_checkpoints": SIZE,
     "decode.num_beams": SIZE,
+    "decode.length_penalty": DOTTED,
     "decode.alpha": NUMBER,
     "decode.extra_length": COUNT,
     "decode.average": SIZE,
@@ -127,7 +128,10 @@ _LATER = {
         "scan_layers": False,
     },
     "train": {"not_finite": "stop", "patience": 0},
-    "decode": {"checkpoint": "newest"},
+    "decode": {
+        "length_penalty": "jaxformer.decode.penalty:gnmt_penalty",
+        "checkpoint": "newest",
+    },
     "parallel": {"data": -1, "fsdp": 1, "tensor": 1},
 }
 

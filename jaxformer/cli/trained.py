@@ -26,6 +26,12 @@ def make_options(command: str, description: str, epilog: str, *, decodes: bool =
         return options
     options.add_argument("--num_beams", type=whole_number, help="1 for greedy search")
     options.add_argument("--alpha", type=float, help="exponent of the length penalty")
+    options.add_argument(
+        "--length_penalty",
+        metavar="MODULE:NAME",
+        help="jaxformer.decode:gnmt_penalty, as in the paper, "
+        "jaxformer.decode:length_normalisation, or another",
+    )
     return options
 
 
@@ -42,7 +48,7 @@ def read(options: Options, argv: Sequence[str]) -> tuple[argparse.Namespace, dic
     if not chosen.workdir:
         raise Mistake("Name the folder of a run: --workdir=runs/name.")
     # Settings like any other, so that they are checked like them.
-    for name in ("num_beams", "alpha"):
+    for name in ("num_beams", "alpha", "length_penalty"):
         value = getattr(chosen, name, None)
         if value is not None:
             assignments.append((f"decode.{name}", str(value)))

@@ -46,8 +46,12 @@ def open_translate(
 
     Args:
       report: as for `make_translate`.
+
+    Raises: Mistake if the length penalty's name does not exist.
     """
     decode = config["decode"]
+    with mistakes():
+        length_penalty = build.make_length_penalty(config)
     return make_translate(
         trained.model,
         trained.tokenizer,
@@ -58,4 +62,5 @@ def open_translate(
         batch_tokens=decode["batch_tokens"],
         report=report,
         mesh=all_devices(),
+        length_penalty=length_penalty,
     )

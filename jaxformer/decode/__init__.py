@@ -9,6 +9,7 @@ have the axis C.
 
 from jaxformer.decode.grammar import Grammar, hold_to
 from jaxformer.decode.hypotheses import Hypotheses, Reorder, Step
+from jaxformer.decode.penalty import LengthPenalty, gnmt_penalty, length_normalisation
 from jaxformer.decode.sampling import greedy, sample
 from jaxformer.decode.search import beam_search
 from jaxformer.decode.tree_grammar import TreeGrammar
@@ -16,11 +17,14 @@ from jaxformer.decode.tree_grammar import TreeGrammar
 __all__ = [
     "Grammar",
     "Hypotheses",
+    "LengthPenalty",
     "Reorder",
     "Step",
     "TreeGrammar",
     "beam_search",
+    "gnmt_penalty",
     "greedy",
     "hold_to",
+    "length_normalisation",
     "sample",
 ]

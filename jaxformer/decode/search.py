@@ -10,6 +10,7 @@ from flax import struct
 
 from jaxformer.decode.candidates import best_continuations, extend, log_normaliser
 from jaxformer.decode.hypotheses import Grow, Hypotheses, Reorder, Step, check_logits, check_sizes
+from jaxformer.decode.penalty import LengthPenalty, gnmt_penalty
 from jaxformer.model.tokens import BOS, EOS, PAD
 
 
@@ -49,6 +50,7 @@ def beam_search(
     num_beams: int = 4,
     max_length: int,
     alpha: float = 0.6,
+    length_penalty: LengthPenalty = gnmt_penalty,
     early_stop: bool = True,
     num_best: int | None = None,
     grow: Grow | None = None,
@@ -58,7 +60,7 @@ def beam_search(
 
     The candidates of a step are all continuations of a sentence's M live hypotheses, ranked by log
     probability. Among the first M, those with EOS end; the first M without EOS live on. Ended
-    hypotheses are ranked by log_prob / ((5 + length) / 6)^alpha, of equals the one that ended
+    hypotheses are ranked by log_prob / length_penalty(length, alpha), of equals the one that ended
     first. A sentence's search ends when M hypotheses have ended, or at its limit, where all that
     live get EOS. So one beam is greedy search exactly.
 
@@ -71,6 +73,7 @@ def beam_search(
       num_beams: M.
       max_length: T of the result, at least the highest limit + 1.
       alpha: exponent of the length penalty; any sign, may be traced.
+      length_penalty: see LengthPenalty; the paper's by default.
       early_stop: also end a sentence when no live hypothesis can still be one of its num_best best;
         this never changes the result. It saves steps if num_best is below num_beams.
       num_best: how many hypotheses to return, M by default.
@@ -79,8 +82,8 @@ def beam_search(
         are taken, up to max_length. Outputs that end early never pay for the places of long ones.
         Without them the cache has room for max_length positions.
 
-    Raises: ValueError if a size is below 1, num_best above num_beams, the logits' shape wrong, or
-      the rooms do not rise to max_length.
+    Raises: ValueError if a size is below 1, num_best above num_beams, the logits' or the penalty's
+      shape wrong, or the rooms do not rise to max_length.
     """
     num_best = num_beams if num_best is None else num_best
     check_sizes(limit_B, max_length, num_beams=num_beams, num_best=num_best)
@@ -95,9 +98,13 @@ def beam_search(
         )
     limit_B = jnp.minimum(limit_B, max_length - 1)
     # A table, so that equal lengths have equal penalties to the last bit wherever they are used.
-    penalty_T = ((5.0 + jnp.arange(1, max_length + 1, dtype=jnp.float32)) / 6.0) ** jnp.asarray(
-        alpha, jnp.float32
-    )
+    length_T = jnp.arange(1, max_length + 1, dtype=jnp.float32)
+    penalty_T = length_penalty(length_T, jnp.asarray(alpha, jnp.float32))
+    if penalty_T.shape != length_T.shape:
+        raise ValueError(
+            f"The length penalty has shape {penalty_T.shape} for lengths of shape "
+            f"{length_T.shape}. It must give each length its own."
+        )
 
     def advance(search: _Search) -> _Search:
         logits_BMW, cache = step(search.token_BM, search.cache)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxformer.data.tokenizer import Side, Tokenizer
+from jaxformer.decode import LengthPenalty, gnmt_penalty
 from jaxformer.io.attention_map import AttentionMap, readable
 from jaxformer.model import BOS, PAD, Transformer, attention_weights
 from jaxformer.run.translation import make_decode
@@ -43,13 +44,14 @@ def sentence_attention(
     num_beams: int = 4,
     alpha: float = 0.6,
     extra_length: int = 50,
+    length_penalty: LengthPenalty = gnmt_penalty,
     longest: int | None = None,
 ) -> SentenceAttention:
     """Returns the weights of encoder, decoder and cross attention for a sentence.
 
     Args:
       target: the translation to look at; None for the model's own.
-      num_beams, alpha, extra_length: of the decoding, as for `make_decode`.
+      num_beams, alpha, extra_length, length_penalty: of the decoding, as for `make_decode`.
       longest: tokens that a sentence may have, EOS included, such as the most that the model was
         trained on; None for any number.
 
@@ -58,7 +60,13 @@ def sentence_attention(
     """
     source_S = _encode(tokenizer, "source", source, longest)
     if target is None:
-        decode = make_decode(model, num_beams=num_beams, alpha=alpha, extra_length=extra_length)
+        decode = make_decode(
+            model,
+            num_beams=num_beams,
+            alpha=alpha,
+            extra_length=extra_length,
+            length_penalty=length_penalty,
+        )
         target_T = np.asarray(decode(params, _padded(source_S)))[0]
         target_T = target_T[target_T != PAD]
         target = " ".join(tokenizer.decode(target_T).splitlines())

@@ -10,7 +10,14 @@ from jax.sharding import Mesh
 
 from jaxformer.data.pipeline import source_batches
 from jaxformer.data.tokenizer import Tokenizer
-from jaxformer.decode import Grammar, beam_search, greedy, hold_to
+from jaxformer.decode import (
+    Grammar,
+    LengthPenalty,
+    beam_search,
+    gnmt_penalty,
+    greedy,
+    hold_to,
+)
 from jaxformer.model import EOS, PAD, Transformer, grow, reorder
 from jaxformer.sharding import fetch, make_layout, num_shares, place_batch
 from jaxformer.train import Params
@@ -27,6 +34,7 @@ def make_decode(
     num_beams: int,
     alpha: float,
     extra_length: int,
+    length_penalty: LengthPenalty = gnmt_penalty,
     grammar: Grammar | None = None,
 ) -> Callable[[Params, jax.Array | np.ndarray], jax.Array]:
     """Returns decode(params, source_BS) -> token_BT, the best output of each row (6.1).
@@ -37,6 +45,7 @@ def make_decode(
       num_beams: of the beam search; 1 for greedy search.
       alpha: exponent of the length penalty.
       extra_length: an output has at most so many tokens more than its input.
+      length_penalty: as for `beam_search`.
       grammar: outputs are held to it; None for a free search.
     """
 
@@ -72,6 +81,7 @@ def make_decode(
                 num_beams=num_beams,
                 max_length=max_length,
                 alpha=alpha,
+                length_penalty=length_penalty,
                 num_best=1,
                 grow=grow_all,
                 rooms=rooms,
@@ -106,6 +116,7 @@ def make_translate(
     batch_tokens: int,
     report: Callable[[int, int], None] = lambda done, total: None,
     mesh: Mesh | None = None,
+    length_penalty: LengthPenalty = gnmt_penalty,
     grammar: Grammar | None = None,
 ) -> Translate:
     """Returns translate(params, lines) -> one line for each line, in order.
@@ -114,8 +125,8 @@ def make_translate(
     where a sentence ends or at least a word. What a translation has of line breaks becomes spaces.
 
     Args:
-      num_beams, alpha, extra_length, grammar: as for `make_decode`. Each piece of a line that is
-        cut is an output of its own to the grammar.
+      num_beams, alpha, extra_length, length_penalty, grammar: as for `make_decode`. Each piece of a
+        line that is cut is an output of its own to the grammar.
       longest: tokens of a piece, EOS included, such as the most that the model was trained on.
         Learned positions must be as many; an output's positions past them take the last one.
       batch_tokens: source slots of a batch.
@@ -126,7 +137,12 @@ def make_translate(
     if mesh:
         model = model.clone(layout=make_layout(mesh))
     decode = make_decode(
-        model, num_beams=num_beams, alpha=alpha, extra_length=extra_length, grammar=grammar
+        model,
+        num_beams=num_beams,
+        alpha=alpha,
+        extra_length=extra_length,
+        length_penalty=length_penalty,
+        grammar=grammar,
     )
 
     def translate(params: Params, lines: Sequence[str]) -> list[str]:

@@ -15,6 +15,8 @@ from jaxformer.study.manifest import VERSION
 _STATED = ("model", "optimizer", "train")
 # Of these groups, what does not say what is learned.
 _RHYTHM = ("log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "not_finite")
+# What `evaluate` did before there was a choice.
+_PENALTY = "jaxformer.decode.penalty:gnmt_penalty"
 _NOT_FINITE = ("nan", "inf", "-inf")
 _NAMES: dict[type, str] = {
     str: "text",
@@ -212,6 +214,8 @@ def _read_scores(record: Path, text: Path) -> tuple[int, Scores]:
         )
     beams = _take(found, "num_beams", int, where)
     alpha = _take(found, "alpha", float, where)
+    # Records that do not say are older than the choice.
+    penalty = _take({"length_penalty": _PENALTY, **found}, "length_penalty", str, where)
     average = len(checkpoints)
     sentences = _take(found, "sentences", int, where)
     return checkpoints[0], Scores(
@@ -221,7 +225,7 @@ def _read_scores(record: Path, text: Path) -> tuple[int, Scores]:
         parameters=_take(found, "parameters", int, where) if "parameters" in found else None,
         signature=_take(found, "bleu_signature", str, where),
         decoding=(
-            f"beam {beams}, length penalty {alpha:g}, "
+            f"beam {beams}, length penalty {alpha:g} ({penalty.rpartition(':')[2]}), "
             f"{f'average of {average} checkpoints' if average > 1 else 'one checkpoint'}"
         ),
         translations=_read_lines(text, sentences),

@@ -61,6 +61,17 @@ def test_what_is_older_than_a_setting_has_what_it_did(config):
     assert settings.complete({"model": 3})["model"] == 3
 
 
+def test_what_is_newer_than_a_config_json_has_the_default_of_base(config):
+    older = {
+        name: {
+            key: value for key, value in group.items() if key not in settings._LATER.get(name, ())
+        }
+        for name, group in config.items()
+    }
+    assert older != config
+    assert settings.complete(older) == config
+
+
 @pytest.mark.parametrize(
     ("extra", "key"),
     [

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxformer.decode import beam_search, greedy
+from jaxformer.decode import beam_search, gnmt_penalty, greedy, length_normalisation
 from jaxformer.model.tokens import EOS
 
 # As primes, so that no axis passes for another. Limits of 0 and below are fillers'.
@@ -16,9 +16,22 @@ B, W, T = 5, 7, 13
 LIMITS = np.array([11, 0, 6, -1, 3], np.int32)
 
 
+def unsteady(length_T, alpha):
+    """A penalty that neither rises nor falls with the length."""
+    return (1.0 + length_T % 3) ** alpha
+
+
+RANKINGS = [
+    *((gnmt_penalty, alpha) for alpha in (0.6, 0.0, -1.5, 3.0)),
+    *((length_normalisation, alpha) for alpha in (1.0, -0.7)),
+]
+
 compiled = jax.jit(
     beam_search,
-    static_argnames=["step", "reorder", "num_beams", "max_length", "early_stop", "num_best"],
+    static_argnames=[
+        *("step", "reorder", "num_beams", "max_length", "length_penalty"),
+        *("early_stop", "num_best"),
+    ],
 )
 
 
@@ -28,11 +41,12 @@ def search(model, limit_B, **options):
     return compiled(model.step, model.reorder, cache, jnp.asarray(limit_B), **options)
 
 
-def penalised(log_prob, length, alpha):
-    return log_prob / ((5 + length) / 6) ** alpha
+def penalised(log_prob, length, alpha, penalty=gnmt_penalty):
+    base = length if penalty is length_normalisation else (5 + length) / 6
+    return log_prob / base**alpha
 
 
-def beam_by_definition(model, row, limit, beams, alpha):
+def beam_by_definition(model, row, limit, beams, alpha, penalty):
     """Section 6.1 for one sentence: [(tokens, score)], best first."""
     live, ended = [((), 0.0)] if limit >= 0 else [], []
     for time in range(limit + 1):
@@ -44,7 +58,7 @@ def beam_by_definition(model, row, limit, beams, alpha):
         ]
         candidates.sort(key=lambda candidate: -candidate[1])
         ended += [
-            (tokens, penalised(log_prob, time + 1, alpha))
+            (tokens, penalised(log_prob, time + 1, alpha, penalty))
             for tokens, log_prob in candidates[:beams]
             if tokens[-1] == EOS
         ]
@@ -60,24 +74,25 @@ def assert_same_hypotheses(got, want):
     np.testing.assert_allclose([s for _, s in got], [s for _, s in want], rtol=2e-5)
 
 
-@pytest.mark.parametrize("alpha", [0.6, 0.0, -1.5, 3.0])
+@pytest.mark.parametrize(("penalty", "alpha"), RANKINGS)
 @pytest.mark.parametrize("beams", [1, 3, 11])
-def test_follows_the_definition(table_model, found, beams, alpha):
+def test_follows_the_definition(table_model, found, beams, penalty, alpha):
     for seed in range(4):
         model = table_model.random(seed, B, W)
-        got = search(model, LIMITS, num_beams=beams, alpha=alpha)
+        got = search(model, LIMITS, num_beams=beams, alpha=alpha, length_penalty=penalty)
         for row, limit in enumerate(LIMITS):
-            want = beam_by_definition(model, row, limit, beams, alpha)
+            want = beam_by_definition(model, row, limit, beams, alpha, penalty)
             assert_same_hypotheses(found(got)[row], want)
 
 
-@pytest.mark.parametrize("alpha", [0.6, 0.0, -1.5, 3.0])
+@pytest.mark.parametrize(("penalty", "alpha"), RANKINGS)
 @pytest.mark.parametrize("seed", range(3))
-def test_a_wide_beam_is_exhaustive(table_model, found, seed, alpha):
+def test_a_wide_beam_is_exhaustive(table_model, found, seed, penalty, alpha):
     vocab, limit_B = 5, np.array([3, 2, 1])
     model = table_model.random(seed, len(limit_B), vocab)
     # Up to 4 + 16 + 64 outputs besides the empty one: more beams than that never end the search.
-    got = found(search(model, limit_B, num_beams=89, max_length=5, alpha=alpha))
+    options = {"num_beams": 89, "max_length": 5, "alpha": alpha, "length_penalty": penalty}
+    got = found(search(model, limit_B, **options))
     others = [token for token in range(vocab) if token != EOS]
     for row, limit in enumerate(limit_B):
         outputs = [
@@ -86,7 +101,7 @@ def test_a_wide_beam_is_exhaustive(table_model, found, seed, alpha):
             for tokens in itertools.product(others, repeat=length)
         ]
         want = [
-            (tokens, penalised(model.log_prob(row, tokens), len(tokens), alpha))
+            (tokens, penalised(model.log_prob(row, tokens), len(tokens), alpha, penalty))
             for tokens in outputs
         ]
         assert_same_hypotheses(got[row], sorted(want, key=lambda hypothesis: -hypothesis[1]))
@@ -102,12 +117,12 @@ def test_one_beam_is_greedy_search(table_model, same):
 
 
 @pytest.mark.parametrize("num_best", [1, 2, 5])
-@pytest.mark.parametrize("alpha", [0.6, 0.0, -1.5, 3.0])
-def test_stopping_early_changes_nothing(table_model, same, alpha, num_best):
+@pytest.mark.parametrize(("penalty", "alpha"), [*RANKINGS, (unsteady, 1.3)])
+def test_stopping_early_changes_nothing(table_model, same, penalty, alpha, num_best):
     for seed in range(20):
         model = table_model.random(seed, 53, W, eos_bonus=-0.5)
         limit_B = np.arange(53) % T
-        run = partial(search, model, limit_B, num_beams=5, alpha=alpha)
+        run = partial(search, model, limit_B, num_beams=5, alpha=alpha, length_penalty=penalty)
         stopped = run(num_best=num_best, early_stop=True)
         patient = jax.tree.map(lambda x: x[:, :num_best], run(early_stop=False))
         assert same(stopped, patient)
@@ -132,14 +147,16 @@ def count_steps(model, limit_B, **options):
     return len(steps)
 
 
-@pytest.mark.parametrize("alpha", [0.6, -0.6])
-def test_stopping_early_saves_steps(table_model, alpha):
+@pytest.mark.parametrize(
+    ("penalty", "alpha"), [(gnmt_penalty, 0.6), (gnmt_penalty, -0.6), (length_normalisation, 0.1)]
+)
+def test_stopping_early_saves_steps(table_model, penalty, alpha):
     # EOS has probability 0.9, so that [EOS] is best from the first step on. The other two tokens
     # make up the beam: without EOS among the first three, nothing more ends.
     logits_W = np.log([1e-9, 1e-9, 0.9, 0.05, 0.05])
     model = table_model.constant(logits_W, 3)
-    patient = count_steps(model, [11, 5, 0], alpha=alpha, early_stop=False)
-    assert count_steps(model, [11, 5, 0], alpha=alpha, num_best=1) < patient <= 12
+    run = partial(count_steps, model, [11, 5, 0], alpha=alpha, length_penalty=penalty)
+    assert run(num_best=1) < run(early_stop=False) <= 12
 
 
 def test_ends_when_all_sentences_are_done(table_model):
@@ -285,6 +302,12 @@ def test_room_is_given_when_it_is_taken(table_model, same):
     found = beam_search(step, reorder, start(3), limit_B, grow=grow, rooms=rooms, **options)
     assert same(found, search(model, LIMITS))
     assert not same(found, beam_search(step, reorder, start(3), limit_B, **options))
+
+
+def test_a_length_penalty_gives_each_length_its_own(table_model):
+    model = table_model.random(0, B, W)
+    with pytest.raises(ValueError, match=rf"penalty has shape \(\) for lengths of shape \({T},\)"):
+        search(model, LIMITS, length_penalty=lambda length_T, alpha: alpha)
 
 
 def test_bad_shapes(table_model):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxformer.decode import length_normalisation
 from jaxformer.io.export_ctranslate2 import save
 from jaxformer.model import EOS, PAD, Learned, NoPositions, Transformer, pre_norm, shift_right
 from jaxformer.optim import scale_by_paper_adam
@@ -82,16 +83,22 @@ def test_scores_are_the_same(name, tmp_path):
     assert np.ptp(log_prob_BT[target_BT != PAD]) > 3
 
 
-@pytest.mark.parametrize("num_beams", [1, 4])
+# A penalty of 1e-6 ranks as 0 does, and lets the search end as ours does.
+@pytest.mark.parametrize(("num_beams", "alpha"), [(1, 1e-6), (4, 1e-6), (4, 3.0)])
 @pytest.mark.parametrize("name", MODELS)
-def test_translations_are_the_same(name, num_beams, tmp_path):
+def test_translations_are_the_same(name, num_beams, alpha, tmp_path):
     model, params = trained(name)
     source_BS = sentences(np.random.default_rng(2), 47)
-    decode = make_decode(model, num_beams=num_beams, alpha=0.0, extra_length=9)
+    decode = make_decode(
+        model,
+        num_beams=num_beams,
+        alpha=alpha,
+        extra_length=9,
+        length_penalty=length_normalisation,
+    )
     ours = words(np.asarray(decode(params, source_BS)))
-    # A penalty of 1e-6 ranks as 0 does, and lets the search end as ours does.
     found = translator(model, params, tmp_path).translate_batch(
-        words(source_BS), beam_size=num_beams, length_penalty=1e-6, min_decoding_length=0
+        words(source_BS), beam_size=num_beams, length_penalty=alpha, min_decoding_length=0
     )
     # Limits differ, so that what meets ours is left out.
     pairs = [

@@ -111,6 +111,7 @@ def write_scores(folder, member, **scores):
         "checkpoints": [member["config"]["train"]["num_steps"], 2800],
         "num_beams": 4,
         "alpha": 0.6,
+        "length_penalty": "jaxformer.decode.penalty:length_normalisation",
         "parameters": 2_570_000,
         **scores,
     }

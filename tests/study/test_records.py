@@ -32,7 +32,9 @@ def test_a_finished_member_has_its_scores(tmp_path):
     assert found.config == member["config"]
     assert (found.scores.bleu, found.scores.perplexity) == (31.5, 6.0)
     assert (found.scores.sentences, found.scores.parameters) == (SENTENCES, 2_570_000)
-    assert found.scores.decoding == "beam 4, length penalty 0.6, average of 2 checkpoints"
+    assert found.scores.decoding == (
+        "beam 4, length penalty 0.6 (length_normalisation), average of 2 checkpoints"
+    )
     assert list(found.scores.translations) == make_references()
     assert [step for step, _ in found.curve] == list(range(250, STEPS + 1, 250))
     assert found.curve[0][1] > found.curve[-1][1] > 6.0
@@ -67,18 +69,18 @@ def test_a_member_that_is_not_finished_says_where_it_stands(tmp_path, where):
     assert found.paper == {}
 
 
-def test_a_record_may_lack_parameters_and_translations_and_hold_infinities(tmp_path):
+def test_a_record_may_lack_what_is_newer_and_translations_and_hold_infinities(tmp_path):
     member = make_member("base", "base", 0)
     write_manifest(tmp_path, [member])
     write_scores(tmp_path, member, parameters=3, perplexity="inf", checkpoints=[STEPS])
     path = tmp_path / member["workdir"] / "evaluation" / "valid.json"
     record = json.loads(path.read_text(encoding="utf-8"))
-    del record["parameters"]
+    del record["parameters"], record["length_penalty"]
     path.write_text(json.dumps(record), encoding="utf-8")
     (found,) = read_sweep(tmp_path).members
     assert found.scores.perplexity == math.inf
     assert (found.scores.parameters, found.scores.translations) == (None, None)
-    assert found.scores.decoding.endswith(", one checkpoint")
+    assert found.scores.decoding == "beam 4, length penalty 0.6 (gnmt_penalty), one checkpoint"
     assert found.curve == ()
 
 

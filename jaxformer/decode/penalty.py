@@ -1,0 +1,28 @@
+"""Length penalties (section 6.1): what a hypothesis's log probability is divided by.
+
+Log probabilities are not positive and fall with every token, so that without one short hypotheses
+rank first. Lengths are those of `Hypotheses`: EOS counts.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax
+
+# (length_T, alpha) -> penalty_T: float32, finite and above 0. It need not rise with the length.
+LengthPenalty: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def gnmt_penalty(length_T: jax.Array, alpha: jax.Array) -> jax.Array:
+    """Returns ((5 + length) / 6)^alpha, the paper's choice (6.1), which is Wu et al.'s (2016)."""
+    return ((5.0 + length_T) / 6.0) ** alpha
+
+
+def length_normalisation(length_T: jax.Array, alpha: jax.Array) -> jax.Array:
+    """Returns length^alpha; with alpha = 1 the rank is the mean log probability of a token.
+
+    It is fairseq's penalty (alpha is its `lenpen`), which counts EOS too.
+
+    Departs: the paper has `gnmt_penalty`; this one is for comparison with published results.
+    """
+    return length_T**alpha
