@@ -1,7 +1,7 @@
 """WMT14 English to German, the paper's first task (Table 2): base, or big with `:big`.
 
 Command:   jaxformer train --config=configs/wmt14_en_de.py:base --workdir=runs/wmt14_en_de
-           jaxformer evaluate --workdir=runs/wmt14_en_de --split=test
+           jaxformer evaluate --workdir=runs/wmt14_en_de --split=test --protocol=paper
 Hardware:  eight P100 in the paper; not run by this project.
 Time:      12 hours (base), 3.5 days (big) in the paper.
 Expected:  27.3 BLEU (base), 28.4 (big) on newstest2014, tokenised and with compounds split; what

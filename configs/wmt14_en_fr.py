@@ -1,7 +1,7 @@
 """WMT14 English to French, the paper's second task (Table 2): base, or big with `:big`.
 
 Command:   jaxformer train --config=configs/wmt14_en_fr.py:base --workdir=runs/wmt14_en_fr
-           jaxformer evaluate --workdir=runs/wmt14_en_fr --split=test
+           jaxformer evaluate --workdir=runs/wmt14_en_fr --split=test --protocol=paper
 Hardware:  eight P100 in the paper; not run by this project.
 Time:      12 hours (base), 3.5 days (big) in the paper.
 Expected:  38.1 BLEU (base), 41.8 (big) on newstest2014, tokenised.

@@ -52,7 +52,7 @@ def _report(folder: Path, output: Path) -> None:
     from jaxformer.study.summary import summarise
 
     with mistakes():
-        sweep = read_sweep(folder)
+        sweep = read_sweep(folder, settings.complete)
         rows = make_rows(sweep.members)
     comparisons = compare(rows, lambda config: _references(folder, config, sweep.split))
     report = summarise(sweep, rows, comparisons)
@@ -74,7 +74,6 @@ def _references(folder: Path, config: Mapping[str, Any], split: str) -> list[str
 
     try:
         with mistakes():
-            config = settings.complete(config)
             settings.check(config)
             refuse_code_within(folder, config)
             pairs = build.make_corpus(config, [split]).pairs(split)

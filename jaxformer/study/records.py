@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,8 +91,15 @@ class Sweep:
     members: tuple[Member, ...]
 
 
-def read_sweep(folder: str | os.PathLike[str]) -> Sweep:
+def read_sweep(
+    folder: str | os.PathLike[str],
+    complete: Callable[[dict[str, Any]], dict[str, Any]] = lambda config: config,
+) -> Sweep:
     """Reads folder/manifest.json and the records of its members.
+
+    Args:
+      complete: gives older settings those that there were not then. A manifest grows, so that its
+        members may differ in age.
 
     Raises: ValueError if a file is damaged or contradicts the manifest, naming it; OSError if one
       cannot be read.
@@ -115,7 +122,7 @@ def read_sweep(folder: str | os.PathLike[str]) -> Sweep:
         where = f"{path}, member {number}"
         if not isinstance(entry, dict):
             raise ValueError(f"{where} is no object. Make it again with `jaxformer sweep`.")
-        member = _read_member(folder, split, entry, where)
+        member = _read_member(folder, split, entry, complete, where)
         place = (member.group, member.row, member.seed)
         if place in seen:
             raise ValueError(
@@ -132,9 +139,15 @@ def read_sweep(folder: str | os.PathLike[str]) -> Sweep:
     )
 
 
-def _read_member(folder: Path, split: str, entry: Mapping[str, Any], where: str) -> Member:
+def _read_member(
+    folder: Path,
+    split: str,
+    entry: Mapping[str, Any],
+    complete: Callable[[dict[str, Any]], dict[str, Any]],
+    where: str,
+) -> Member:
     workdir = folder / _take(entry, "workdir", str, where)
-    config = _take(entry, "config", dict, where)
+    config = complete(_take(entry, "config", dict, where))
     num_steps = _take(_take(config, "train", dict, where), "num_steps", int, where)
     _check_settings(workdir, config, where)
     rows = _read_metrics(workdir / "metrics.jsonl")

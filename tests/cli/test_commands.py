@@ -128,6 +128,7 @@ def test_evaluation_scores_every_sentence(trained, jaxformer, corpus):
     record = json.loads((workdir / "evaluation" / "test.json").read_text(encoding="utf-8"))
     assert record["sentences"] == 15
     assert record["checkpoints"] == [180, 120]
+    assert record["length_penalty"] == "jaxformer.decode.penalty:gnmt_penalty"
     assert f"{record['bleu']:.2f}" in result.out
 
     from sacrebleu.metrics import BLEU
@@ -149,23 +150,26 @@ def test_perplexity_is_that_of_training_when_one_checkpoint_is_evaluated(trained
         "--split=valid",
         "--config.decode.average=1",
         "--num_beams=1",
+        "--length_penalty=jaxformer.decode:length_normalisation",
     )
     assert result.code == 0
     record = json.loads((workdir / "evaluation" / "valid.json").read_text(encoding="utf-8"))
     last = json.loads((workdir / "metrics.jsonl").read_bytes().splitlines()[-1])
     assert record["nll"] == pytest.approx(last["valid_nll"], rel=1e-6)
     assert (record["num_beams"], record["checkpoints"]) == (1, [180])
+    assert record["length_penalty"] == "jaxformer.decode:length_normalisation"
 
 
 @pytest.fixture
 def moved(trained, tmp_path):
-    """Returns a copy of the workdir, as on a machine that lacks the corpus."""
+    """Returns a copy of the workdir, older than a setting, on a machine that lacks the corpus."""
     workdir = tmp_path / "moved"
     shutil.copytree(trained[0], workdir)
     path = workdir / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     for split in ("train", "valid", "test"):
         config["data"].update({f"{split}_{side}": "/gone/x" for side in ("source", "target")})
+    del config["decode"]["length_penalty"]
     path.write_text(json.dumps(config), encoding="utf-8")
     return workdir
 

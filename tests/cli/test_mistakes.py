@@ -82,7 +82,7 @@ SETTINGS = {
     "--config.qqq=3": "Unknown setting 'qqq'.",
     "--config.decode=3": "'decode' is a group of settings. Set one of them: decode.alpha, "
     "decode.average, decode.batch_tokens, decode.checkpoint, decode.extra_length, "
-    "decode.num_beams.",
+    "decode.length_penalty, decode.num_beams.",
     "--config.model.d_model=many": "model.d_model='many' is not a whole number, which it must be.",
     "--config.model.d_model=2.5": "model.d_model='2.5' is not a whole number, which it must be.",
     "--config.decode.alpha=high": "decode.alpha='high' is not a number, which it must be.",
@@ -119,6 +119,8 @@ SETTINGS = {
     "3.141592653589793. Name one that is called.",
     "--config.optimizer.schedule=jaxformer.optim:nom_rate": "optimizer.schedule="
     "'jaxformer.optim:nom_rate': jaxformer.optim has no 'nom_rate'. Correct the name.",
+    "--config.decode.length_penalty=jaxformer.decode:penalty_of": "decode.length_penalty="
+    "'jaxformer.decode:penalty_of': jaxformer.decode has no 'penalty_of'. Correct the name.",
     "--config.data.corpus=bibel": "Unknown corpus 'bibel'; choose one of bible, multi30k, "
     "plain_text, treebank, wmt14, or name a TFDS builder class as 'package.module:Class'.",
     "--config.data.vocab_size=260": "data.vocab_size=260 is out of range. Set it to a whole "
@@ -233,6 +235,16 @@ def test_a_wrong_workdir_is_found_before_the_corpus(tiny, jaxformer, tmp_path, m
 def test_options_of_decoding_are_checked_as_settings_are(trained, jaxformer, command, value):
     message = one_sentence(jaxformer(command, f"--workdir={trained[0]}", f"--alpha={value}"))
     assert message == f"decode.alpha={value} is out of range. Set it to a number."
+
+
+@pytest.mark.parametrize("command", ["attention", "evaluate", "translate"])
+def test_a_length_penalty_that_is_not_there_is_named(trained, jaxformer, tmp_path, command):
+    more = ["an bee", f"--output={tmp_path}"] if command == "attention" else []
+    argv = [command, f"--workdir={trained[0]}", "--length_penalty=jaxformer.decode:no", *more]
+    assert one_sentence(jaxformer(*argv)) == (
+        "decode.length_penalty='jaxformer.decode:no': jaxformer.decode has no 'no'. Correct the "
+        "name."
+    )
 
 
 def test_an_output_that_cannot_be_written_is_named_as_given(trained, jaxformer, tmp_path):

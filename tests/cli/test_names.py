@@ -28,7 +28,7 @@ TRAPS = {
 }
 
 
-@pytest.mark.parametrize("key", ["model.attention", "optimizer.schedule", "data.corpus"])
+@pytest.mark.parametrize("key", ["model.attention", "decode.length_penalty", "data.corpus"])
 @pytest.mark.parametrize("trap", TRAPS)
 def test_code_within_the_folder_is_refused_unseen(config, tmp_path, monkeypatch, trap, key):
     file, place, name = TRAPS[trap]

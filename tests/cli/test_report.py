@@ -86,6 +86,21 @@ def test_without_the_corpus_only_the_test_is_missing(make_sweep, jaxformer, tmp_
     assert (tmp_path / "new" / "out" / "heads.svg").is_file()
 
 
+def test_members_that_are_older_than_a_setting_have_its_default(make_sweep, jaxformer):
+    folder = make_sweep()
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    older = manifest["members"][1]
+    del older["config"]["decode"]["length_penalty"], older["config"]["parallel"]
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    settings = folder / older["workdir"] / "config.json"
+    settings.write_text(json.dumps(older["config"]), encoding="utf-8")
+    assert jaxformer("report", folder).code == 0
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    assert report["settings"] == ["model.num_heads"]
+    assert (folder / "heads.png").is_file()
+
+
 def test_settings_that_this_version_does_not_know_are_no_obstacle(make_sweep, jaxformer):
     result = jaxformer("report", make_sweep(novelty=1))
     assert result.code == 0

@@ -65,6 +65,10 @@ def test_a_run_made_longer_equals_the_unbroken_one(train, unbroken, tmp_path):
     assert train(workdir, 5).code == 0
     # Of an incomplete interval: it is written anew.
     assert lines_of(workdir)[-1]["step"] == 5
+    # As if it had been begun before there was a choice of the penalty.
+    config = json.loads((workdir / "config.json").read_bytes())
+    del config["decode"]["length_penalty"]
+    (workdir / "config.json").write_text(json.dumps(config), encoding="utf-8")
     result = train(workdir)
     assert result.code == 0
     assert "Going on from step 5 of 11." in result.out

@@ -133,6 +133,13 @@ def test_sizes_are_scaled_alike(row):
         assert getattr(of["laptop"], size) == expected, size
 
 
+@pytest.mark.parametrize("row", [row[:2] for row in ROWS if row[2] == "paper"], ids="/".join)
+def test_rates_are_not_scaled(row):
+    paper, laptop = (get(*row, scale)["train"] for scale in ("paper", "laptop"))
+    for rate in ("dropout_rate", "label_smoothing"):
+        assert paper[rate] == laptop[rate], rate
+
+
 def test_one_head_is_one_head():
     for scale in ("paper", "laptop"):
         model = model_of("a_heads", "h=1", scale)
