@@ -4,6 +4,7 @@ It prints a line of JSON. `bench.py` runs it; by hand it is a way to try a varia
 
     train    steps of a training on batches from a file
     decode   beam search on sentences from a file
+    lengths  beam search on sentences of many lengths
     ceiling  the fastest matrix products
     export   writes the decoder's model for CTranslate2
     bare     the steps of a run, without its loop (see end_to_end.py)
@@ -27,6 +28,7 @@ from experiments.benchmarks.sizes import (
     LABEL_SMOOTHING,
     SIZES,
     Size,
+    draw_sentences,
     pieces,
     read_batches,
 )
@@ -40,6 +42,8 @@ from jaxformer.train import Batch, Hyper, TrainState, init_state, make_train_ste
 
 CEILING_SHAPES = ((2048, 2048, 2048), (2048, 512, 2048), (2048, 128, 256))
 DTYPES = ("float32", "bfloat16")
+# Slots of a batch of sentences of many lengths.
+_DECODED_TOKENS = 1024
 
 
 def main() -> None:
@@ -183,6 +187,29 @@ def draw_params(model: Transformer) -> Any:
     return jax.jit(model.init)(jax.random.key(0), token_BT, token_BT)["params"]
 
 
+def lengths(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Times beam search on sentences of many lengths; an output is as long as its input."""
+    from jaxformer.data import pipeline
+
+    size = SIZES[chosen.size]
+    model = make_model(size, chosen.dtype, chosen.product_dtype)
+    decode = make_decode(model, num_beams=chosen.beams, alpha=0.0, extra_length=0)
+    params, sources = draw_params(model), draw_sentences(size)
+    batches = list(pipeline.source_batches(sources, _DECODED_TOKENS))
+
+    def run() -> None:
+        jax.block_until_ready([decode(params, batch.source_BS) for batch in batches])
+
+    seconds = fastest(run, chosen.seconds)
+    return {
+        "sentences_per_second": len(sources) / seconds,
+        "sentences": len(sources),
+        "batches": [batch.source_BS.shape for batch in batches],
+        "peak_bytes": peak_memory(),
+        "allocator": allocator(),
+    }
+
+
 def _in_groups(source_BS: np.ndarray, rows: int = 64) -> list[np.ndarray]:
     return [source_BS[start : start + rows] for start in range(0, len(source_BS), rows)]
 
@@ -236,6 +263,7 @@ WORK = {
     "ceiling": ceiling,
     "decode": decode,
     "export": export,
+    "lengths": lengths,
     "padding": padding,
     "train": train,
 }

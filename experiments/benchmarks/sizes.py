@@ -12,6 +12,7 @@ import numpy as np
 PAD, BOS, EOS = 0, 1, 2
 _FIRST_WORD = 4
 _NUM_BATCHES = 8
+_NUM_SENTENCES = 256
 
 Batches = list[tuple[np.ndarray, np.ndarray]]
 """(source_BS, target_BT) each, int32."""
@@ -45,7 +46,7 @@ SIZES = {
     "tiny": Size(10_000, 128, 256, 4, 4, rows=256, length=16, dropout_rate=0.3),
     "base": Size(37_000, 512, 2048, 8, 6, rows=64, length=32, dropout_rate=0.1),
     # For the tests of the benchmark itself.
-    "smoke": Size(97, 16, 24, 2, 1, rows=61, length=6, dropout_rate=0.1),
+    "smoke": Size(97, 16, 24, 2, 1, rows=62, length=6, dropout_rate=0.1),
 }
 LABEL_SMOOTHING = 0.1
 DECODED_BATCHES = 2
@@ -69,6 +70,16 @@ def draw_batches(size: Size, seed: int = 0) -> np.ndarray:
     tokens = generator.integers(_FIRST_WORD, size.vocab_size, shape, np.int32)
     tokens[..., -1] = EOS
     return tokens
+
+
+def draw_sentences(size: Size, seed: int = 0) -> list[np.ndarray]:
+    """Returns sentences of random words that end in EOS, of 3 to 60 tokens, about 20 on average."""
+    generator = np.random.default_rng(seed)
+    lengths = np.clip(generator.lognormal(2.85, 0.6, _NUM_SENTENCES).round(), 3, 60).astype(int)
+    return [
+        np.append(generator.integers(_FIRST_WORD, size.vocab_size, length - 1, np.int32), EOS)
+        for length in lengths.tolist()
+    ]
 
 
 def read_batches(path: str | os.PathLike[str]) -> Batches:

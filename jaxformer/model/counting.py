@@ -1,4 +1,4 @@
-"""A model's parameters and operations in closed form: last columns of Tables 3 and 2."""
+"""A model's parameters, operations and traffic in closed form: last columns of Tables 3 and 2."""
 
 
 def parameter_count(
@@ -68,3 +68,51 @@ def forward_flops(
     decoder_layer = attention(target, target) + attention(target, source) + feed_forward(target)
     logits = 2 * d_model * vocab_size * target
     return num_encoder_layers * encoder_layer + num_decoder_layers * decoder_layer + logits
+
+
+def kept_activations(
+    *,
+    d_model: int,
+    d_ff: int,
+    num_heads: int,
+    d_k: int,
+    d_v: int,
+    num_encoder_layers: int,
+    num_decoder_layers: int,
+    source_length: int,
+    target_length: int,
+) -> int:
+    """Returns how many numbers the backward pass needs of one sentence pair's forward pass.
+
+    The operands of all matrix products but parameters, each once: what goes into the projections of
+    a sub-layer; queries, keys and values; the heads' outputs; ReLU's output; the encoder's output,
+    and the decoder's. All else can be had from these without a product, or from counters: norms,
+    dropout, and the weights of attention, which a kernel makes again.
+
+    Args:
+      source_length, target_length: tokens.
+    """
+    read = num_heads * (d_k + d_v)
+    project = num_heads * (d_k + d_v)
+    feed_forward = d_model + d_ff
+    encoder = d_model + read + project + feed_forward
+    # Of attention over the encoder's output, keys and values are the source's.
+    decoder = 2 * (d_model + read) + project + feed_forward
+    source = num_encoder_layers * encoder + num_decoder_layers * project + d_model
+    return source_length * source + target_length * (num_decoder_layers * decoder + d_model)
+
+
+def least_step_bytes(parameters: int, kept: int, size: int = 4) -> int:
+    """Returns the bytes that a training step with Adam must read and write at the least.
+
+    size * (10 parameters + 2 kept). A parameter is read forwards, backwards and by the update, and
+    written; its gradient is written and read; its two moments are read and written. What is kept is
+    written once and read once. Everything else would stay within the processor, gradients of
+    activations too: no program for a model of more than a few layers comes near it.
+
+    Args:
+      parameters: how many the device updates.
+      kept: see `kept_activations`; of all pairs on the device.
+      size: bytes of a number.
+    """
+    return size * (10 * parameters + 2 * kept)

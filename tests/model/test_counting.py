@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxformer.model import Learned, Transformer, forward_flops, parameter_count, pre_norm
+from jaxformer.model.counting import kept_activations, least_step_bytes
 
 # The paper's vocabulary of about 37,000 word pieces (section 5.1).
 BASE = {
@@ -117,3 +118,42 @@ def test_operations_are_those_that_xla_counts(changes):
     # XLA counts additions, norms and softmaxes too.
     assert expected == pytest.approx(counted, rel=0.05)
     assert expected < counted
+
+
+def operands_of_products(model, batch, scores):
+    """Returns the numbers of all operands of the model's products, each once.
+
+    Those made of parameters alone are left out, and arrays of a shape in `scores`.
+    """
+    params = jax.eval_shape(model.init, jax.random.key(0), *batch)
+    with jax.disable_jit():
+        traced = jax.make_jaxpr(model.apply)(params, *batch).jaxpr
+    of_parameters = set(traced.invars[: len(jax.tree.leaves(params))])
+    kept = {}
+    for step in traced.eqns:
+        given = [each for each in step.invars if not hasattr(each, "val")]
+        if given and of_parameters.issuperset(given):
+            of_parameters.update(step.outvars)
+        if step.primitive.name == "dot_general":
+            kept |= {each: each.aval.shape for each in given if each not in of_parameters}
+    return sum(math.prod(shape) for shape in kept.values() if shape not in scores)
+
+
+@pytest.mark.parametrize("changes", [{}, {"num_encoder_layers": 3}, {"num_decoder_layers": 1}])
+def test_what_is_kept_are_the_operands_of_the_products(changes):
+    small = {
+        "d_model": 34, "d_ff": 58, "num_heads": 3, "d_k": 20, "d_v": 28,
+        "num_encoder_layers": 2, "num_decoder_layers": 2, **changes,
+    }  # fmt: skip
+    rows, source, target = 5, 7, 11
+    model = Transformer(**small, vocab_size=41)
+    batch = [jax.ShapeDtypeStruct((rows, length), np.int32) for length in (source, target)]
+    scores = [(rows, 3, one, other) for one in (source, target) for other in (source, target)]
+    expected = operands_of_products(model, batch, scores)
+    found = kept_activations(**small, source_length=source, target_length=target)
+    assert rows * found == expected
+
+
+def test_the_least_bytes_of_a_step():
+    assert least_step_bytes(1_000, 0) == 40_000
+    assert least_step_bytes(1_000, 30, size=2) == 20_000 + 120
