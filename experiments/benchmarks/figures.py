@@ -105,21 +105,23 @@ def of_training(
     Of each variant: `rate`, target tokens a second; `utilisation`, of the fastest matrix products
     of its own type, and `utilisation_float32`, of those in float32; memory in bytes; the first
     step's seconds, from the start of the process, `cold` in the first pass and `warm` (the median)
-    in the others.
+    in the others, or in a start after the only one.
     """
     figures = {}
     for name, passes in variants.items():
         rate = spread([found["tokens_per_second"] for found in passes])
         done = rate["median"] * training_flops(size)
-        first = [found["first_step_seconds"] for found in passes]
+        cold, *warm = (found["first_step_seconds"] for found in passes)
+        again = "first_step_again_seconds"
+        warm += [found[again] for found in passes if again in found]
         figures[name] = {
             "rate": rate,
             "utilisation": done / ceiling.get(name.split()[-1], math.inf),
             "utilisation_float32": done / ceiling.get("float32", math.inf),
             "peak_bytes": spread([found["peak_bytes"] for found in passes]),
             "peak_bytes_steps": spread([found["peak_bytes_steps"] for found in passes]),
-            "first_step_cold_seconds": first[0],
-            "first_step_warm_seconds": spread(first[1:])["median"] if first[1:] else None,
+            "first_step_cold_seconds": cold,
+            "first_step_warm_seconds": spread(warm)["median"] if warm else None,
         }
     rates = {
         name: [found["tokens_per_second"] for found in passes] for name, passes in variants.items()

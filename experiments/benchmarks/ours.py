@@ -228,18 +228,25 @@ def export(chosen: argparse.Namespace) -> dict[str, Any]:
 
 def ceiling(chosen: argparse.Namespace) -> dict[str, Any]:
     """Measures the operations a second of matrix products that give float32."""
+    return {dtype: product_rates(dtype, chosen.seconds / 6) for dtype in DTYPES}
+
+
+def product_rates(dtype: str, seconds: float) -> dict[str, float]:
+    """Returns shape -> operations a second of matrix products that give float32.
+
+    Args:
+      seconds: that each is repeated for; its fastest run counts.
+    """
     multiply = jax.jit(lambda a, b: jnp.matmul(a, b, preferred_element_type=jnp.float32))
-    found: dict[str, Any] = {}
-    for dtype in DTYPES:
-        for rows, inner, columns in CEILING_SHAPES:
-            a = jnp.ones((rows, inner), dtype)
-            b = jnp.ones((inner, columns), dtype)
+    found: dict[str, float] = {}
+    for rows, inner, columns in CEILING_SHAPES:
+        a = jnp.ones((rows, inner), dtype)
+        b = jnp.ones((inner, columns), dtype)
 
-            def work(a: jax.Array = a, b: jax.Array = b) -> None:
-                multiply(a, b).block_until_ready()
+        def work(a: jax.Array = a, b: jax.Array = b) -> None:
+            multiply(a, b).block_until_ready()
 
-            rate = 2 * rows * inner * columns / fastest(work, chosen.seconds / 6)
-            found.setdefault(dtype, {})[f"{rows}x{inner}x{columns}"] = rate
+        found[f"{rows}x{inner}x{columns}"] = 2 * rows * inner * columns / fastest(work, seconds)
     return found
 
 

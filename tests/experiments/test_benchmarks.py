@@ -1,8 +1,10 @@
 """The benchmark's own parts: statistics, figures, arguments, and our side on a tiny model.
 
-The peers are not run here: `make bench` installs them.
+The whole of it is run on that model, with the peers where they are installed.
 """
 
+import copy
+import importlib.util
 import io
 import json
 import os
@@ -120,6 +122,43 @@ def test_without_peers_and_with_one_pass_there_are_figures_of_ours():
     assert "against_torch" not in summary["train tiny kept"]
 
 
+def test_with_one_pass_our_fastest_variant_of_tiny_starts_again(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        sys, "argv", ["bench", "--output=x", "--allocators=kept", f"--peers={sys.executable}"]
+    )
+    monkeypatch.setattr(bench, "measure", lambda chosen: seen.append(chosen) or sys.exit())
+    seen, started = [], []
+    with pytest.raises(SystemExit):
+        bench.main()
+    jobs = list(bench.plan(seen[0], tmp_path))
+
+    def run(python, module, arguments, *, allocator):
+        started.append((python, module, arguments, allocator))
+        return trained(1.0, 3.5)
+
+    def passes(number):
+        rates = {name: 100.0 + place for place, name in enumerate(bench.OURS)}
+        variants = {name: [trained(rate, 20.0)] * number for name, rate in rates.items()}
+        torch = {"PyTorch float32": [trained(900.0, 1.0)] * number}
+        return {f"train {size} kept": {**variants, **torch} for size in ("base", "tiny")}
+
+    decoded = {"jaxformer float32": [{"sentences_per_second": 90.0, "peak_bytes": 1}]}
+    results = {**copy.deepcopy(passes(1)), "decode tiny kept": decoded}
+    bench.start_again(jobs, results, run)
+    ((python, module, arguments, allocator),) = started
+    assert (python, module) == (sys.executable, bench.OURS_MODULE)
+    # The fastest is the last of ours.
+    assert arguments[:3] == ("train", "--dtype=bfloat16", "--size=tiny")
+    assert arguments[-1] == "--seconds=0.1"
+    assert allocator == processes.allocators()["kept"]
+    summary, line = figures.summarise(results, {}, ["tiny", "base"])
+    assert line["first_step_warm_s"] == 3.5
+    variant = summary["train tiny kept"]["variants"]["jaxformer bfloat16"]
+    assert (variant["first_step_cold_seconds"], variant["rate"]["median"]) == (20.0, 102.0)
+    bench.start_again(jobs, passes(2), run)
+    assert len(started) == 1
+
+
 MISTAKES = {
     "--sizes=huge": "--sizes has 'huge'; choose from tiny, base, smoke",
     "--allocators=glibc,bad": "--allocators has 'bad'; choose from glibc, kept",
@@ -168,6 +207,44 @@ def test_all_sides_have_the_same_jobs_and_every_allocator_is_for_all(monkeypatch
     assert any(name.startswith("Marian") for name in whole["train tiny glibc"])
     assert len(seen[1].allocators) == 1
     assert seen[1].seconds < seen[0].seconds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_alone", [True, pytest.param(False, marks=pytest.mark.needs("torch"))])
+def test_the_whole_benchmark_ends_with_its_line(is_alone, monkeypatch, capsys, tmp_path):
+    peers = [] if is_alone else [f"--peers={sys.executable}"]
+    if peers:
+        pytest.importorskip("ctranslate2", reason="`pip install .[export]` brings it")
+    if importlib.util.find_spec("transformers") is None:
+        # Marian's model is from there.
+        monkeypatch.setattr(bench, "PEERS", bench.PYTORCH)
+    output = tmp_path / "bench.json"
+    monkeypatch.setattr(
+        sys, "argv",
+        [
+            "bench", f"--output={output}", "--sizes=smoke", "--passes=1", "--seconds=0.1",
+            "--allocators=kept", *peers,
+        ],
+    )  # fmt: skip
+    monkeypatch.setenv("BENCH_QUICK", "0")
+    assert bench.main() == 0
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    record = json.loads(output.read_text(encoding="utf-8"))
+    assert record["line"] == line
+    # None of its figures is of this size, but for the padding where the captions are at hand.
+    assert {name: line[name] for name in line if name != "padding"} == dict.fromkeys(
+        name for name in figures.LINE if name != "padding"
+    )
+    assert set(record["results"]) == {"train smoke kept", "decode smoke kept", "end to end"}
+    trained, decoded = (record["results"][f"{what} smoke kept"] for what in ("train", "decode"))
+    assert set(trained) == {*bench.OURS, *(bench.PEERS if peers else ())}
+    assert any(name.startswith("CTranslate2") for name in decoded) == bool(peers)
+    assert all(found["loss"] < 8 for name in bench.OURS for found in trained[name])
+    assert record["summary"]["end to end"]["share"]["median"] > 0
+    # What each takes for the score of an output that meets the limit tells the beams of so small a
+    # model apart: ours has EOS in it.
+    for name, least in (("same_greedy_outputs", 0.9), ("same_beam_outputs", 0.3)):
+        assert least < record[name] <= 1 if peers else record[name] is None
 
 
 def test_an_allocator_is_chosen_from_outside_only(monkeypatch):
