@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from jaxformer.cli import build, settings
 from jaxformer.cli.groundwork import (
     MAY_CHANGE,
+    abstract_batch,
     check_traces,
     describe_damage,
     describe_text,
@@ -24,8 +26,9 @@ from jaxformer.cli.groundwork import (
     restored_patience,
     valid_fields,
 )
-from jaxformer.cli.mistakes import Mistake, Stopped, file_mistakes, mistakes
+from jaxformer.cli.mistakes import Mistake, Stopped, describe, file_mistakes, mistakes
 from jaxformer.cli.workdir import held
+from jaxformer.data.batching import possible_shapes
 from jaxformer.data.pipeline import eval_batches, train_batches
 from jaxformer.io.checkpoint import Checkpoints
 from jaxformer.io.record import Metrics, read_metrics, write_config, write_run
@@ -51,7 +54,7 @@ from jaxformer.run.signals import noted_signals
 from jaxformer.run.tally import Tally
 from jaxformer.run.training import Journal, resume_point
 from jaxformer.study.grouping import MAY_DIFFER, differences
-from jaxformer.train import make_eval_step
+from jaxformer.train import Hyper, make_eval_step
 
 
 class Training(NamedTuple):
@@ -95,6 +98,37 @@ def train_population(trainings: Sequence[Training]) -> list[str]:
         for training in trainings:
             stack.enter_context(held(training.workdir))
         return _train_held(trainings)
+
+
+def check_mapped(config: build.Config) -> None:
+    """Finds out whether the model can be trained for several members at once, which not all can.
+
+    An attention function may be a kernel that jax has no form of for many. A model of one layer a
+    side is traced, without any text.
+
+    Raises: Mistake if it cannot; ValueError if one member alone cannot be trained either.
+    """
+    small = {**config["model"], "num_encoder_layers": 1, "num_decoder_layers": 1}
+    model = build.make_model({**config, "model": small}, config["data"]["vocab_size"])
+    train_step, make_state = make_pure(config, model, jax.default_backend())
+    data = config["data"]
+    shape, *_ = possible_shapes(
+        data["max_length"],
+        data["source_tokens"],
+        data["target_tokens"],
+        rows_multiple=config["train"]["accumulate"],
+    )
+    one = jax.eval_shape(make_state, np.int64(0), Hyper.create()), abstract_batch(shape)
+    two = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype), one)
+    try:
+        jax.eval_shape(jax.vmap(train_step), *two)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        jax.eval_shape(train_step, *one)
+        raise Mistake(
+            f"With model.attention={config['model']['attention']} the members of a population "
+            f"cannot share a program here, since jax.vmap fails on it ({describe(error)}). Leave "
+            "--population out, or choose another attention."
+        ) from error
 
 
 def _train_held(trainings: Sequence[Training]) -> list[str]:
@@ -252,6 +286,7 @@ def _check_group(trainings: Sequence[Training]) -> None:
             f"train.patience={patience} may end some trainings before others, which those of one "
             "program cannot. Set train.patience=0."
         )
+    check_mapped(trainings[0].config)
 
 
 def _diverged_at(workdir: Path) -> int:

@@ -5,6 +5,7 @@ It expands rows and seeds into a manifest (jaxformer/study/manifest.py) and runs
 """
 
 import argparse
+import contextlib
 import fnmatch
 import shlex
 import sys
@@ -225,6 +226,7 @@ def _train_together(left: Sequence[Member], folder: Path, most: int) -> dict[str
     """Trains the members that may share a program; what this leaves over is trained alone.
 
     Returns: id of each member that cannot be trained to the end -> why.
+    Raises: Mistake, before anything is trained, if a model cannot be one of several.
     """
     lost: dict[str, str] = {}
     groups = [numbers for numbers in group([m.config for m in left], most) if len(numbers) > 1]
@@ -233,8 +235,12 @@ def _train_together(left: Sequence[Member], folder: Path, most: int) -> dict[str
     if not groups:
         return lost
     # Imported late: it imports jax.
-    from jaxformer.cli.start_population import Training, train_population
+    from jaxformer.cli.start_population import Training, check_mapped, train_population
 
+    for numbers in groups:
+        # What keeps a member from being trained alone, too, is said when it is trained.
+        with contextlib.suppress(ValueError):
+            check_mapped(left[numbers[0]].config)
     for numbers in groups:
         chosen = [left[number] for number in numbers]
         try:

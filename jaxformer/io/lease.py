@@ -15,7 +15,8 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from typing import Any
 
 from jaxformer.files import in_bucket, patience, patient
 from jaxformer.io import lock
@@ -30,6 +31,9 @@ _RENEWALS, _LOOKS = 4, 12
 
 _SOONER = 4
 """By what part of the time between two renewals one is tried again that has failed."""
+
+_FAREWELL = 15.0
+"""Seconds for which the end of a process waits until the bucket has the lease back."""
 
 
 class Lease:
@@ -56,6 +60,8 @@ class Lease:
         self._generation, self._renewed_at = ABSENT, clock()
         # No two holders write the same, even where hosts have one name and processes one number.
         self._mark = uuid.uuid4().hex
+        # A request tells the next one its generation.
+        self._turn = threading.Lock()
 
     def take(self, say: Callable[[str], None] = lambda sentence: None) -> None:
         """Takes the lease; waits where there is one, until it is renewed or has ended.
@@ -84,20 +90,22 @@ class Lease:
 
         Raises: ValueError if it is lost: another process has taken it, or may have.
         """
-        try:
-            self._write(self._generation)
-        except Changed:
-            found = self._look()
-            if found is not None and self._mark in found[0].decode(errors="replace"):
-                # It was renewed, and the answer was lost.
-                self._generation = found[1]
-                return False
-            raise ValueError(f"{self._folder} has been taken over by {describe(found)}.") from None
-        except OSError as error:
-            if self._clock() - self._renewed_at < self._seconds:
-                return False
-            raise ValueError(self.ended(error.strerror or str(error))) from error
-        return True
+        with self._turn:
+            try:
+                self._write(self._generation)
+            except Changed:
+                found = self._look()
+                if found is not None and self._mark in found[0].decode(errors="replace"):
+                    # It was renewed, and the answer was lost.
+                    self._generation = found[1]
+                    return False
+                told = f"{self._folder} has been taken over by {describe(found)}."
+                raise ValueError(told) from None
+            except OSError as error:
+                if self._clock() - self._renewed_at < self._seconds:
+                    return False
+                raise ValueError(self.ended(error.strerror or str(error))) from error
+            return True
 
     def left(self) -> float:
         """Returns the seconds in which a renewal must have come through; some after its end too.
@@ -121,8 +129,11 @@ class Lease:
             return None
 
     def give_back(self) -> None:
-        """Ends the lease, if it is not lost."""
-        with contextlib.suppress(OSError):
+        """Ends the lease, if it is not lost; after a renewal that is on its way.
+
+        Raises: OSError if the bucket cannot be reached.
+        """
+        with self._turn, contextlib.suppress(Changed):
             self._objects.delete(NAME, self._generation)
 
     def _wait(self, content: bytes, generation: int, say: Callable[[str], None]) -> None:
@@ -163,14 +174,18 @@ def lease(
     say: Callable[[str], None],
     on_loss: Callable[[str], None],
     objects: Objects | None = None,
+    farewell: float = _FAREWELL,
 ) -> Generator[None]:
     """Holds a folder in a bucket against every other process that asks, renewing in a thread.
 
+    No request that hangs keeps this process from its end.
+
     Args:
       seconds: without a sign of life of this process until another may take the folder.
-      say: told what is waited for.
+      say: told what is waited for, and what is given up at the end.
       on_loss: called in that thread, with a sentence, when the lease is lost. Whatever this process
         still writes may spoil the run of another: it is to end at once.
+      farewell: seconds in which the lease is to be given back at the end; it ends by itself else.
 
     Raises: ValueError and OSError as `Lease.take`.
     """
@@ -187,21 +202,24 @@ def lease(
 
     def keep() -> None:
         told, pause = f"The lease on {place} is renewed no more.", held.pause
-        with ThreadPoolExecutor(1, "renewal") as requests:
-            try:
-                while not is_over.wait(pause):
-                    # No later, whatever the request waits for: the network, or new credentials.
-                    is_renewed = requests.submit(held.renew).result(held.left())
-                    # After a failure sooner, for the time is short.
-                    pause = held.pause if is_renewed else held.pause / _SOONER
-            except TimeoutError:
-                told = held.ended("no answer")
-            except ValueError as error:
-                told = str(error)
-            finally:
-                # After a fault of the program too, since nothing renews it then.
-                if not is_over.is_set():
-                    on_loss(told)
+        try:
+            while not is_over.wait(pause):
+                # No later, whatever the request waits for: the network, or new credentials.
+                is_renewed = _begin(held.renew).result(held.left())
+                # After a failure sooner, for the time is short.
+                pause = held.pause if is_renewed else held.pause / _SOONER
+        except TimeoutError:
+            told = held.ended("no answer")
+        except ValueError as error:
+            told = str(error)
+        finally:
+            # After a fault of the program too, since nothing renews it then.
+            if not is_over.is_set():
+                on_loss(told)
+
+    def end() -> None:
+        thread.join()
+        held.give_back()
 
     thread = threading.Thread(target=keep, name="lease", daemon=True)
     thread.start()
@@ -211,8 +229,31 @@ def lease(
             yield
     finally:
         is_over.set()
-        thread.join()
-        held.give_back()
+        try:
+            _begin(end).result(farewell)
+        except OSError as error:
+            told = error.strerror or str(error) or f"no answer for {farewell:g} seconds"
+            say(
+                f"The lease on {place} could not be given back ({told}). It ends by itself "
+                f"{seconds:g} seconds after its last renewal."
+            )
+
+
+def _begin(request: Callable[[], Any]) -> Future[Any]:
+    """Begins a request in a thread that the end of the process does not wait for.
+
+    It would for an executor's.
+    """
+    future: Future[Any] = Future()
+
+    def answer() -> None:
+        try:
+            future.set_result(request())
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            future.set_exception(error)
+
+    threading.Thread(target=answer, name="request", daemon=True).start()
+    return future
 
 
 def holder(folder: str | os.PathLike[str]) -> str:

@@ -1,6 +1,7 @@
 """Attention through `jax.nn.dot_product_attention`, for which NVIDIA's GPUs have a fused kernel."""
 
 import math
+import re
 from typing import Literal
 
 import jax
@@ -10,6 +11,9 @@ from jaxformer.model.masks import Mask, Positions
 
 # cuDNN's kernels take heads whose width is a multiple of this.
 _WIDTH_MULTIPLE = 8
+
+# And GPUs of this compute capability or newer, as cuDNN's page on attention says and jax does not.
+_OLDEST_GPU = 8, 0
 
 
 def fused_attention(
@@ -39,8 +43,8 @@ def fused_attention(
 
     Returns: (out_BTHV, None), equal to `dot_product_attention`'s to rounding, in a row without any
       legal link too. The weights are never there to be returned.
-    Raises: ValueError if cuDNN is to be used without a GPU, with other numbers than bfloat16 and
-      float16, or with heads wider than its kernels are.
+    Raises: ValueError if cuDNN is to be used without a GPU or on one that is older than Ampere,
+      with other numbers than bfloat16 and float16, or with heads wider than its kernels are.
     """
     has_gpu = jax.default_backend() == "gpu"
     implementation = implementation or ("cudnn" if has_gpu else "xla")
@@ -94,6 +98,16 @@ def _check_cudnn(dtype: jax.typing.DTypeLike, has_gpu: bool) -> None:
             f"cuDNN's attention needs an NVIDIA GPU, and jax's default device is a "
             f"{jax.default_backend()}. Leave `implementation` out, which chooses by the device."
         )
+    for device in jax.local_devices():
+        # AMD's have a name there, and no cuDNN.
+        capability = str(getattr(device, "compute_capability", ""))
+        is_number = re.fullmatch(r"\d+\.\d+", capability)
+        if is_number and tuple(map(int, capability.split("."))) < _OLDEST_GPU:
+            raise ValueError(
+                f"cuDNN's attention needs a GPU of compute capability 8.0 or newer, and "
+                f"{capability} is that of this {device.device_kind}. Leave model.attention as it "
+                "is in configs/base.py."
+            )
     if dtype not in (jnp.bfloat16, jnp.float16):
         raise ValueError(
             f"On a GPU fused_attention computes in bfloat16 or float16, and got {dtype}. Set "

@@ -2,16 +2,20 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxformer.cli import config as config_lib
+from jaxformer.cli import start_population
 from jaxformer.cli.groundwork import prepare
 from jaxformer.cli.mistakes import Mistake, Stopped
-from jaxformer.cli.start_population import Training, train_population
+from jaxformer.cli.start_population import Training, check_mapped, train_population
 from jaxformer.io.checkpoint import Checkpoints
 from jaxformer.io.record import Metrics
 from tests.cli.test_resume import lines_of, state_of
@@ -252,6 +256,56 @@ def test_what_cannot_go_together_is_refused(training, tmp_path):
         "parallel.data=-1, parallel.fsdp=1, parallel.tensor=2: the members of a population",
     )
     refused([training(two[0]), training(two[0])], "one is the workdir of two trainings")
+
+
+FUSED = [
+    "--config.model.attention=jaxformer.model:fused_attention",
+    "--config.model.dtype=bfloat16",
+]
+NOT_MAPPED = (
+    r"With model.attention=jaxformer.model:fused_attention the members of a population cannot "
+    r"share a program here, since jax.vmap fails on it \(cannot reshape .*\). Leave --population "
+    r"out, or choose another attention."
+)
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """Lets jax trace cuDNN's kernels, which it has no form of for a population with such masks."""
+
+    class Versions:
+        cudnn_get_version = staticmethod(lambda: 91_100)
+
+    monkeypatch.setattr("jax._src.cudnn.fused_attention_stablehlo.cuda_versions", Versions)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+
+
+def test_an_attention_that_is_only_for_one_is_refused(training, tmp_path, as_on_a_gpu):
+    refused([training(tmp_path / name, *FUSED) for name in ("one", "two")], NOT_MAPPED)
+
+
+def test_a_sweep_of_it_ends_before_anything_is_trained(tiny, jaxformer, tmp_path, as_on_a_gpu):
+    sweep = ["sweep", *tiny[1:], f"--workdir={tmp_path}", "--population"]
+    result = jaxformer(*sweep, *FUSED, "--sweep", "train.seed=0,1")
+    assert result.code == 2
+    assert re.fullmatch(f"jaxformer: {NOT_MAPPED}\n", result.err)
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def test_the_kernel_of_tpus_is_for_several(training, tmp_path):
+    check_mapped(
+        training(tmp_path, "--config.model.attention=jaxformer.model:splash_attention").config
+    )
+
+
+def test_what_keeps_one_alone_from_being_trained_is_said_as_it_is(training, tmp_path, monkeypatch):
+    def fail(state, batch):
+        raise ValueError("no step at all")
+
+    pure = fail, lambda seed, hyper: jnp.zeros(2)
+    monkeypatch.setattr(start_population, "make_pure", lambda *arguments: pure)
+    with pytest.raises(ValueError, match="no step at all"):
+        check_mapped(training(tmp_path).config)
 
 
 @pytest.mark.slow

@@ -3,7 +3,10 @@
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,7 @@ from jaxformer.io import lease as lease_lib
 from jaxformer.io.lease import NAME, Lease, describe, lease
 from tests.memory_objects import Clock, MemoryObjects
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = "gs://bucket/run"
 ME = f"process {os.getpid()} on {socket.gethostname()}"
 
@@ -194,6 +198,78 @@ def test_a_request_that_hangs_does_not_outlast_the_lease():
         objects.write = hang
         assert is_told.wait(30)
     assert told == [f"The lease on {FOLDER} could not be renewed for 0.4 seconds (no answer)."]
+
+
+@pytest.mark.parametrize("hanging", ["write", "delete"])
+def test_a_request_that_hangs_does_not_hold_up_the_end(hanging):
+    """Neither the block's nor the process's: nobody answers it ever."""
+    script = f"""
+import threading
+from jaxformer.io.lease import lease
+from tests.memory_objects import MemoryObjects
+
+objects, is_asked = MemoryObjects(), threading.Event()
+
+def hang(*args):
+    is_asked.set()
+    threading.Event().wait()
+
+with lease("{FOLDER}", 60, say=print, on_loss=print, objects=objects, farewell=0.2):
+    pass
+assert not objects.stored, "it was to be given back where all answer"
+with lease("{FOLDER}", 4, say=print, on_loss=print, objects=objects, farewell=0.2):
+    objects.{hanging} = hang
+    if "{hanging}" == "write":
+        is_asked.wait()
+assert is_asked.is_set()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        f"The lease on {FOLDER} could not be given back (no answer for 0.2 seconds). It ends by "
+        "itself 4 seconds after its last renewal.\n"
+    )
+
+
+def test_a_bucket_that_cannot_be_reached_at_the_end_is_told_of():
+    objects, said = MemoryObjects(), []
+    with lease(FOLDER, 60, say=said.append, on_loss=print, objects=objects):
+        objects.is_reachable = False
+    assert said == [
+        f"The lease on {FOLDER} could not be given back (the network is down). It ends by itself "
+        "60 seconds after its last renewal."
+    ]
+
+
+def test_a_renewal_on_its_way_comes_before_the_lease_is_given_back():
+    """Or what it writes would stay, and whoever comes next would wait for its end."""
+    objects, is_asked, may_answer = MemoryObjects(), threading.Event(), threading.Event()
+    write = objects.write
+
+    def late(*args):
+        is_asked.set()
+        assert may_answer.wait(30)
+        return write(*args)
+
+    held = make(objects, Clock())
+    held.take()
+    objects.write = late
+    threads = [threading.Thread(target=each) for each in (held.renew, held.give_back)]
+    threads[0].start()
+    assert is_asked.wait(30)
+    threads[1].start()
+    threads[1].join(0.1)
+    may_answer.set()
+    for thread in threads:
+        thread.join(30)
+    assert objects.stored == {}
 
 
 @pytest.mark.parametrize(("lost_timeout", "bound"), [(8, 2.0), (3600, 15.0)])

@@ -2,6 +2,7 @@
 
 import functools
 import re
+import types
 
 import jax
 import jax.numpy as jnp
@@ -208,6 +209,22 @@ def test_the_implementation_can_be_named(as_on_a_gpu):
 def test_float32_is_refused_on_a_gpu(as_on_a_gpu):
     with pytest.raises(ValueError, match=r"bfloat16 or float16, and got float32. Set model.dtype"):
         fused_attention(*arguments("causal"))
+
+
+@pytest.mark.parametrize("capability", ["7.5", "8.0", "10.0", "gfx942"])
+def test_a_gpu_that_is_too_old_is_refused(as_on_a_gpu, monkeypatch, capability):
+    gpus = [types.SimpleNamespace(compute_capability=capability, device_kind="Tesla T4")]
+    monkeypatch.setattr(jax, "local_devices", lambda: gpus)
+    run = functools.partial(program_of, fused_attention, "causal")
+    if capability != "7.5":
+        assert "__cudnn$fmhaSoftmaxBackward" in run()
+        return
+    with pytest.raises(ValueError, match="compute capability 8.0 or newer") as raised:
+        run()
+    assert str(raised.value) == (
+        "cuDNN's attention needs a GPU of compute capability 8.0 or newer, and 7.5 is that of this "
+        "Tesla T4. Leave model.attention as it is in configs/base.py."
+    )
 
 
 def test_heads_too_wide_for_cudnn_are_refused(as_on_a_gpu):
