@@ -97,7 +97,7 @@ def test_members_that_are_older_than_a_setting_have_its_default(make_sweep, jaxf
     settings.write_text(json.dumps(older["config"]), encoding="utf-8")
     assert jaxformer("report", folder).code == 0
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    assert report["settings"] == ["model.num_heads"]
+    assert report["settings"] == ["model.num_heads", "model.d_k", "model.d_v"]
     assert (folder / "heads.png").is_file()
 
 
