@@ -161,7 +161,7 @@ def table_of(record: Mapping[str, Any]) -> str:
     sizes = record["settings"]["sizes"]
     rows = []
     for lead in LEADS.values():
-        cells = [lead.why] * (len(sizes) + 1) if lead.why else _cells(lead, record)
+        cells = [lead.why, *[""] * len(sizes)] if lead.why else _cells(lead, record)
         rows.append([lead.title, lead.in_use, *cells])
     return table(["trick", "in use", *sizes, "memory"], rows)
 

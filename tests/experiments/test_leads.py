@@ -272,7 +272,7 @@ def test_the_table_of_a_record():
     assert rows["shapes"] == ["1.50 (1.50 to 1.50)", NOT_MEASURED, NOT_MEASURED]
     assert rows["jemalloc"] == ["jemalloc was not found"] * 3
     assert rows["imports"] == rows["loss"] == [NOT_MEASURED] * 3
-    assert rows["compacting"] == [LEADS["compacting"].why] * 3
+    assert rows["compacting"] == [LEADS["compacting"].why, "", ""]
 
 
 @pytest.fixture
