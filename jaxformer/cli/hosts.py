@@ -49,7 +49,7 @@ def joined(chosen: argparse.Namespace) -> Generator[bool]:
     Yields: whether this process is the first, which alone writes records.
     Raises: Mistake if the options do not fit, or a process is missing.
     """
-    company = _read(chosen) or _find_on_cloud_tpu(chosen.join_timeout)
+    company = _read(chosen) or find_on_cloud_tpu(chosen.join_timeout)
     if company is None or company[1] == 1:
         yield True
         return
@@ -70,6 +70,27 @@ def joined(chosen: argparse.Namespace) -> Generator[bool]:
         yield company[2] == 0
 
 
+def find_on_cloud_tpu(timeout: int) -> Company | None:
+    """Returns what a host of a TPU slice is told of the others; None elsewhere."""
+    if importlib.util.find_spec("libtpu") is None:
+        return None
+    if os.environ.get("JAX_PLATFORMS", "tpu").split(",")[0] != "tpu":
+        return None
+    import jax  # noqa: F401, which looks for the chips.
+    from jax._src.cloud_tpu_init import running_in_cloud_tpu_vm
+    from jax._src.clusters import ClusterEnv
+
+    if not running_in_cloud_tpu_vm:
+        return None
+    address, count, number, _ = ClusterEnv.auto_detect_unset_distributed_params(
+        None, None, None, None, None, timeout
+    )
+    if address is None or count is None or number is None:
+        return None
+    host, _, port = address.rpartition(":")
+    return (host, int(port)), count, number
+
+
 def _read(chosen: argparse.Namespace) -> Company | None:
     names = ("coordinator_address", "num_processes", "process_id")
     address, count, number = (getattr(chosen, name) for name in names)
@@ -88,27 +109,6 @@ def _read(chosen: argparse.Namespace) -> Company | None:
         raise Mistake(
             f"--process_id={number} is not below --num_processes={count}: they are counted from 0."
         )
-    return (host, int(port)), count, number
-
-
-def _find_on_cloud_tpu(timeout: int) -> Company | None:
-    """Returns what a host of a TPU slice is told of the others; None elsewhere."""
-    if importlib.util.find_spec("libtpu") is None:
-        return None
-    if os.environ.get("JAX_PLATFORMS", "tpu").split(",")[0] != "tpu":
-        return None
-    import jax  # noqa: F401, which looks for the chips.
-    from jax._src.cloud_tpu_init import running_in_cloud_tpu_vm
-    from jax._src.clusters import ClusterEnv
-
-    if not running_in_cloud_tpu_vm:
-        return None
-    address, count, number, _ = ClusterEnv.auto_detect_unset_distributed_params(
-        None, None, None, None, None, timeout
-    )
-    if address is None or count is None or number is None:
-        return None
-    host, _, port = address.rpartition(":")
     return (host, int(port)), count, number
 
 

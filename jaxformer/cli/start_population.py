@@ -26,6 +26,7 @@ from jaxformer.cli.groundwork import (
     restored_patience,
     valid_fields,
 )
+from jaxformer.cli.hosts import find_on_cloud_tpu
 from jaxformer.cli.mistakes import Mistake, Stopped, describe, file_mistakes, mistakes
 from jaxformer.cli.workdir import held
 from jaxformer.data.batching import possible_shapes
@@ -55,6 +56,9 @@ from jaxformer.run.tally import Tally
 from jaxformer.run.training import Journal, resume_point
 from jaxformer.study.grouping import MAY_DIFFER, differences
 from jaxformer.train import Hyper, make_eval_step
+
+# For what a machine of Google's knows of itself.
+_SECONDS_TO_ASK = 60
 
 
 class Training(NamedTuple):
@@ -261,9 +265,24 @@ def _told_where_to_go_on(runs: Sequence[Checkpoints]) -> Generator[None]:
         ) from None
 
 
+def check_alone() -> None:
+    """Finds out whether this process is one of several that compute as one.
+
+    Raises: Mistake if it is.
+    """
+    # Asked first: on one host of several, jax waits for the others.
+    company = find_on_cloud_tpu(_SECONDS_TO_ASK)
+    if (count := company[1] if company else jax.process_count()) > 1:
+        raise Mistake(
+            f"A population is trained by one process, and this is one of {count}. Train it on a "
+            "single host, whose devices it takes all, or leave --population out."
+        )
+
+
 def _check_group(trainings: Sequence[Training]) -> None:
     if not trainings:
         raise Mistake("There is no training to start. Name at least one.")
+    check_alone()
     workdirs = [training.workdir.absolute() for training in trainings]
     twice = sorted({str(workdir) for workdir in workdirs if workdirs.count(workdir) > 1})
     if twice:

@@ -226,7 +226,8 @@ def _train_together(left: Sequence[Member], folder: Path, most: int) -> dict[str
     """Trains the members that may share a program; what this leaves over is trained alone.
 
     Returns: id of each member that cannot be trained to the end -> why.
-    Raises: Mistake, before anything is trained, if a model cannot be one of several.
+    Raises: Mistake, before anything is trained, if a model cannot be one of several, or this host
+      is.
     """
     lost: dict[str, str] = {}
     groups = [numbers for numbers in group([m.config for m in left], most) if len(numbers) > 1]
@@ -235,8 +236,14 @@ def _train_together(left: Sequence[Member], folder: Path, most: int) -> dict[str
     if not groups:
         return lost
     # Imported late: it imports jax.
-    from jaxformer.cli.start_population import Training, check_mapped, train_population
+    from jaxformer.cli.start_population import (
+        Training,
+        check_alone,
+        check_mapped,
+        train_population,
+    )
 
+    check_alone()
     for numbers in groups:
         # What keeps a member from being trained alone, too, is said when it is trained.
         with contextlib.suppress(ValueError):

@@ -188,18 +188,18 @@ def test_one_process_of_one_is_alone(train, unbroken):
 )
 def test_a_host_of_a_tpu_slice_is_told_of_the_others(monkeypatch, found, expected):
     # A plain machine, and one with jax for TPUs but none of them.
-    assert hosts._find_on_cloud_tpu(5) is None
+    assert hosts.find_on_cloud_tpu(5) is None
     monkeypatch.setattr(hosts.importlib.util, "find_spec", lambda name: name == "libtpu")
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    assert hosts._find_on_cloud_tpu(5) is None
+    assert hosts.find_on_cloud_tpu(5) is None
     monkeypatch.delenv("JAX_PLATFORMS")
     monkeypatch.setattr("jax._src.cloud_tpu_init.running_in_cloud_tpu_vm", False)
-    assert hosts._find_on_cloud_tpu(5) is None
+    assert hosts.find_on_cloud_tpu(5) is None
     monkeypatch.setattr("jax._src.cloud_tpu_init.running_in_cloud_tpu_vm", True)
     monkeypatch.setattr(
         "jax._src.clusters.ClusterEnv.auto_detect_unset_distributed_params", lambda *_: found
     )
-    assert hosts._find_on_cloud_tpu(5) == expected
+    assert hosts.find_on_cloud_tpu(5) == expected
 
 
 @pytest.fixture(scope="module")

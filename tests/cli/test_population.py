@@ -308,6 +308,25 @@ def test_what_keeps_one_alone_from_being_trained_is_said_as_it_is(training, tmp_
         check_mapped(training(tmp_path).config)
 
 
+@pytest.mark.parametrize("is_found_by_jax", [False, True])
+def test_one_host_of_several_is_refused(
+    tiny, jaxformer, training, tmp_path, monkeypatch, is_found_by_jax
+):
+    company = None if is_found_by_jax else (("10.0.0.5", 8476), 4, 1)
+    monkeypatch.setattr(start_population, "find_on_cloud_tpu", lambda timeout: company)
+    monkeypatch.setattr(jax, "process_count", lambda: 4 if is_found_by_jax else 1)
+    told = (
+        "A population is trained by one process, and this is one of 4. Train it on a single host, "
+        "whose devices it takes all, or leave --population out."
+    )
+    refused([training(tmp_path / name) for name in ("one", "two")], told)
+    workdir = tmp_path / "sweep"
+    sweep = ["sweep", *tiny[1:], f"--workdir={workdir}", "--population"]
+    result = jaxformer(*sweep, "--sweep", "train.seed=0,1")
+    assert (result.code, result.err) == (2, f"jaxformer: {told}\n")
+    assert [path.name for path in workdir.iterdir()] == ["manifest.json"]
+
+
 @pytest.mark.slow
 def test_a_workdir_of_another_run_is_refused_and_nothing_is_written(population, training, tmp_path):
     folder, _ = population
