@@ -61,8 +61,9 @@ def get_config(arg: str = "") -> ConfigDict:
     model.vocab_multiple = 1
     # Of products and activations: float32 or bfloat16; parameters and sums are float32.
     model.dtype = "float32"
-    # Of the operands of products with parameters, where it is to be shorter: bfloat16 is meant
-    # for CPUs that have units for it (AMX, AVX-512 BF16). Empty: as dtype.
+    # Of the operands of products with parameters: bfloat16 is meant for CPUs that have units for
+    # it (AMX, AVX-512 BF16). float32 is the plain product with a gradient that XLA's CPU compiler
+    # lays out better (docs/speed.md), for reverse mode only. Empty: as dtype.
     model.product_dtype = ""
     # What the backward pass computes again, layer by layer, for less memory: "none"; "dots", all
     # but the projections; "full", whole layers (docs/remat.md). The result is the same.

@@ -41,6 +41,7 @@ OURS_MODULE, TORCH_MODULE, CTRANSLATE2_MODULE = (
 # products.
 OURS = {
     "jaxformer float32": (OURS_MODULE, ("train", "--dtype=float32")),
+    "jaxformer products float32": (OURS_MODULE, ("train", "--product_dtype=float32")),
     "jaxformer products bfloat16": (OURS_MODULE, ("train", "--product_dtype=bfloat16")),
     "jaxformer bfloat16": (OURS_MODULE, ("train", "--dtype=bfloat16")),
 }

@@ -70,7 +70,7 @@ KINDS = {
     "model.max_length": SIZE,
     "model.vocab_multiple": SIZE,
     "model.dtype": _one_of("float32", "bfloat16"),
-    "model.product_dtype": _one_of("", "bfloat16"),
+    "model.product_dtype": _one_of("", "float32", "bfloat16"),
     "model.remat": _one_of("none", "full", "dots"),
     "model.scan_layers": SWITCH,
     "optimizer.schedule": DOTTED,
