@@ -38,6 +38,7 @@ VARIANTS = {
     "full cache": Variant(arguments=_SHORT, cache="first"),
     "step": Variant(),
     "bfloat16 products": Variant(arguments=("--product_dtype=bfloat16",)),
+    "float32 products": Variant(arguments=("--product_dtype=float32",)),
     "threefry": Variant(form="threefry_dropout"),
     "whole logits": Variant(form="whole_logits"),
     "kept state": Variant(form="kept_state"),
@@ -93,6 +94,12 @@ LEADS = {
         "products in bfloat16, their sums and all else in float32",
         "`model.product_dtype`",
         "bfloat16 products",
+        "step",
+    ),
+    "gradient": Lead(
+        "products in float32 with a gradient of our own",
+        "`model.product_dtype`",
+        "float32 products",
         "step",
     ),
     "dropout": Lead(
