@@ -137,14 +137,17 @@ def of_training(
     for dtype in ("float32", "bfloat16"):
         # The fastest of either side with products of this type.
         of_type = {name: rate for name, rate in rates.items() if name.split()[-1] == dtype}
-        names = [
+        ours, theirs = (
             best({name: rate for name, rate in of_type.items() if name.startswith(side)})
             for side in (OURS, "PyTorch")
-        ]
-        if None not in names:
-            summary[f"against_torch_{dtype}"] = ratios(*(rates[name] for name in names))
+        )
+        if ours is not None and theirs is not None:
+            summary[f"against_torch_{dtype}"] = ratios(rates[ours], rates[theirs])
             summary[f"memory_against_torch_{dtype}"] = ratios(
-                *([found["peak_bytes_steps"] for found in variants[name]] for name in names)
+                *(
+                    [found["peak_bytes_steps"] for found in variants[name]]
+                    for name in (ours, theirs)
+                )
             )
     return summary
 

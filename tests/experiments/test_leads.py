@@ -326,7 +326,7 @@ def test_a_record_is_measured_and_its_table_put_on_a_page(script, tmp_path, caps
     [
         (
             "--only=dropout,speed",
-            "leads: error: --only has 'speed'; choose from products, dropout,",
+            "leads: error: --only has 'speed'; choose from products, gradient,",
         ),
         ("--sizes=huge", "leads: error: --sizes has 'huge'; choose from tiny, base, smoke"),
         ("--out=nowhere/x.json", "leads: error: --out=nowhere/x.json is in no folder; make it"),
