@@ -62,11 +62,10 @@ def main() -> int:
 def profile(chosen: argparse.Namespace) -> dict[str, Any]:
     """Returns the record of a step."""
     # Products of a float32 model are in float32 by themselves.
-    product_dtype = chosen.product_dtype if chosen.product_dtype != chosen.dtype else None
     size = SIZES[chosen.size]
     batches = read_batches(chosen.batches) if chosen.batches else list(draw_batches(size))
     batch = dict(zip(("source_BS", "target_BT"), batches[0], strict=True))
-    state, step = make_step(size, chosen.dtype, product_dtype)
+    state, step = make_step(size, chosen.dtype, chosen.product_dtype)
     compiled = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
     text = compiled.as_text() or ""
 
@@ -98,7 +97,7 @@ def profile(chosen: argparse.Namespace) -> dict[str, Any]:
     return {
         "settings": {
             **{name: getattr(chosen, name) for name in ("size", "dtype", "steps", "seconds")},
-            "product_dtype": product_dtype,
+            "product_dtype": chosen.product_dtype,
         },
         "versions": versions(("jax", "jaxlib")),
         "allocator": allocator(),
