@@ -61,7 +61,6 @@ def main() -> int:
 
 def profile(chosen: argparse.Namespace) -> dict[str, Any]:
     """Returns the record of a step."""
-    # Products of a float32 model are in float32 by themselves.
     size = SIZES[chosen.size]
     batches = read_batches(chosen.batches) if chosen.batches else list(draw_batches(size))
     batch = dict(zip(("source_BS", "target_BT"), batches[0], strict=True))
