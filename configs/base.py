@@ -62,8 +62,8 @@ def get_config(arg: str = "") -> ConfigDict:
     # Of products and activations: float32 or bfloat16; parameters and sums are float32.
     model.dtype = "float32"
     # Of the operands of products with parameters: bfloat16 is meant for CPUs that have units for
-    # it (AMX, AVX-512 BF16). float32 is the plain product with a gradient that XLA's CPU compiler
-    # lays out better (docs/speed.md), for reverse mode only. Empty: as dtype.
+    # it (AMX, AVX-512 BF16). float32 is the plain product with a gradient of our own, which may
+    # be faster on a CPU (docs/speed.md), for reverse mode only. Empty: as dtype.
     model.product_dtype = ""
     # What the backward pass computes again, layer by layer, for less memory: "none"; "dots", all
     # but the projections; "full", whole layers (docs/remat.md). The result is the same.

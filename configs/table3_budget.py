@@ -3,8 +3,8 @@
 Command:   jaxformer sweep configs/table3_budget.py --scale=laptop --workdir=runs/table3_budget
            (faster where it pays: --config.model.product_dtype=bfloat16)
 Hardware:  two CPU cores.
-Time:      about ten minutes a row.
-Expected:  the rows' sacreBLEU on the validation split, of which the best is base.py's `laptop`.
+Time:      each row as one of table3/.
+Expected:  sacreBLEU on the validation split, not recorded yet; the first row is base.py's `laptop`.
 
 Every row sees as many tokens, twelve epochs of Multi30k, and warms up for a fifth of them. A rate
 is the factor of Eq. 3; a label says what it peaks at for base's width, in thousandths:

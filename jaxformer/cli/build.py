@@ -15,7 +15,7 @@ import optax
 
 from jaxformer.data.corpus import Corpus, check_corpus, open_corpus
 from jaxformer.data.prepare import default_data_dir
-from jaxformer.decode import LengthPenalty
+from jaxformer.decode.penalty import LengthPenalty, penalty_table
 from jaxformer.files import user_path
 from jaxformer.model import Learned, Residual, Transformer, restricted_attention
 from jaxformer.optim import scale_by_paper_adam
@@ -166,9 +166,17 @@ def make_hyper(config: Config) -> Hyper:
 def make_length_penalty(config: Config) -> LengthPenalty:
     """Returns what the search divides log probabilities by.
 
-    Raises: ValueError if its dotted name does not exist.
+    Raises: ValueError if its dotted name does not exist, or it does not give each length its own.
     """
-    return _resolve_function("decode.length_penalty", config["decode"]["length_penalty"])
+    name = config["decode"]["length_penalty"]
+    length_penalty = _resolve_function("decode.length_penalty", name)
+    try:
+        jax.eval_shape(lambda alpha: penalty_table(length_penalty, 2, alpha), 1.0)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"decode.length_penalty={name} is no function of (length_T, alpha): {error}"
+        ) from error
+    return length_penalty
 
 
 def named_splits(config: Config) -> list[str]:

@@ -110,7 +110,8 @@ def check_mapped(config: build.Config) -> None:
     An attention function may be a kernel that jax has no form of for many. A model of one layer a
     side is traced, without any text.
 
-    Raises: Mistake if it cannot; ValueError if one member alone cannot be trained either.
+    Raises: Mistake if it cannot; whatever tracing raises if one member alone cannot be trained
+      either.
     """
     small = {**config["model"], "num_encoder_layers": 1, "num_decoder_layers": 1}
     model = build.make_model({**config, "model": small}, config["data"]["vocab_size"])
@@ -129,9 +130,9 @@ def check_mapped(config: build.Config) -> None:
     except (NotImplementedError, TypeError, ValueError) as error:
         jax.eval_shape(train_step, *one)
         raise Mistake(
-            f"With model.attention={config['model']['attention']} the members of a population "
-            f"cannot share a program here, since jax.vmap fails on it ({describe(error)}). Leave "
-            "--population out, or choose another attention."
+            f"The members of a population cannot share a program here, since jax.vmap fails on "
+            f"the model ({describe(error)}). Leave --population out; if it is "
+            f"model.attention={config['model']['attention']}, another one may do."
         ) from error
 
 

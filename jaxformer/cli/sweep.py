@@ -5,7 +5,6 @@ It expands rows and seeds into a manifest (jaxformer/study/manifest.py) and runs
 """
 
 import argparse
-import contextlib
 import fnmatch
 import shlex
 import sys
@@ -246,8 +245,12 @@ def _train_together(left: Sequence[Member], folder: Path, most: int) -> dict[str
     check_alone()
     for numbers in groups:
         # What keeps a member from being trained alone, too, is said when it is trained.
-        with contextlib.suppress(ValueError):
+        try:
             check_mapped(left[numbers[0]].config)
+        except Mistake:
+            raise
+        except Exception:  # noqa: BLE001 - a function of the user's may raise anything
+            pass
     for numbers in groups:
         chosen = [left[number] for number in numbers]
         try:

@@ -10,7 +10,7 @@ from flax import struct
 
 from jaxformer.decode.candidates import best_continuations, extend, log_normaliser
 from jaxformer.decode.hypotheses import Grow, Hypotheses, Reorder, Step, check_logits, check_sizes
-from jaxformer.decode.penalty import LengthPenalty, gnmt_penalty
+from jaxformer.decode.penalty import LengthPenalty, gnmt_penalty, penalty_table
 from jaxformer.model.tokens import BOS, EOS, PAD
 
 
@@ -98,13 +98,7 @@ def beam_search(
         )
     limit_B = jnp.minimum(limit_B, max_length - 1)
     # A table, so that equal lengths have equal penalties to the last bit wherever they are used.
-    length_T = jnp.arange(1, max_length + 1, dtype=jnp.float32)
-    penalty_T = length_penalty(length_T, jnp.asarray(alpha, jnp.float32))
-    if penalty_T.shape != length_T.shape:
-        raise ValueError(
-            f"The length penalty has shape {penalty_T.shape} for lengths of shape "
-            f"{length_T.shape}. It must give each length its own."
-        )
+    penalty_T = penalty_table(length_penalty, max_length, alpha)
 
     def advance(search: _Search) -> _Search:
         logits_BMW, cache = step(search.token_BM, search.cache)

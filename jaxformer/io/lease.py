@@ -134,7 +134,13 @@ class Lease:
         Raises: OSError if the bucket cannot be reached.
         """
         with self._turn, contextlib.suppress(Changed):
-            self._objects.delete(NAME, self._generation)
+            try:
+                self._objects.delete(NAME, self._generation)
+            except Changed:
+                found = self._look()
+                if found is not None and self._mark in found[0].decode(errors="replace"):
+                    # It was renewed, and the answer was lost.
+                    self._objects.delete(NAME, found[1])
 
     def _wait(self, content: bytes, generation: int, say: Callable[[str], None]) -> None:
         """Waits until the lease that was found must have ended."""

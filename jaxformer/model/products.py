@@ -1,8 +1,9 @@
-"""Matrix products with parameters, their operands rounded to a shorter type.
+"""Matrix products with parameters: operands of a type of their own, and a gradient of our own.
 
 The units for bfloat16 that today's processors have, CPUs too, are several times as fast as those
 for float32. Operands are rounded to it and sums kept in float32, forwards and backwards, while
-activations and parameters stay float32.
+activations and parameters stay float32. In float32 nothing is rounded: only the layout of the
+gradient's products is another than Flax's. There is no forward mode (`jax.jvp`).
 
 Departs: the paper says nothing of number formats.
 """

@@ -163,8 +163,8 @@ class Transformer(nn.Module):
         costs, too.
       dtype: of the matrix products and activations; parameters, softmax, layer norm's statistics
         and logits are float32.
-      product_dtype: of the operands of matrix products with parameters, where it is to be shorter
-        than `dtype` (see `jaxformer.model.products`); None for `dtype`.
+      product_dtype: of the operands of matrix products with parameters (see
+        `jaxformer.model.products`); None for `dtype`, with Flax's gradient.
       remat: what the backward pass computes again, layer by layer, for less memory: "none", "full"
         or "dots" (see `stack.REMAT`).
       scan_layers: whether a loop runs the layers of a stack, for a program that compiles faster.

@@ -130,6 +130,14 @@ def test_a_corpus_needs_the_files_of_the_splits_that_are_read(config, tmp_path):
         build.make_corpus(config, ["valid"])
 
 
+@pytest.mark.parametrize("name", ["math:hypot", "jax.numpy:expand_dims"])
+def test_a_length_penalty_is_tried(config, name):
+    build.make_length_penalty(config)
+    config["decode"]["length_penalty"] = name
+    with pytest.raises(ValueError, match=f"decode.length_penalty={name} is no function of"):
+        build.make_length_penalty(config)
+
+
 def test_a_treebank_may_be_named_or_not(config, tmp_path):
     config["data"].update(corpus="treebank", source="words", target="brackets")
     config["data"].update(data_dir=str(tmp_path), manual_dir=str(tmp_path))

@@ -263,9 +263,9 @@ FUSED = [
     "--config.model.dtype=bfloat16",
 ]
 NOT_MAPPED = (
-    r"With model.attention=jaxformer.model:fused_attention the members of a population cannot "
-    r"share a program here, since jax.vmap fails on it \(cannot reshape .*\). Leave --population "
-    r"out, or choose another attention."
+    r"The members of a population cannot share a program here, since jax.vmap fails on the model "
+    r"\(cannot reshape .*\). Leave --population out; if it is "
+    r"model.attention=jaxformer.model:fused_attention, another one may do."
 )
 
 

@@ -308,6 +308,8 @@ def test_a_length_penalty_gives_each_length_its_own(table_model):
     model = table_model.random(0, B, W)
     with pytest.raises(ValueError, match=rf"penalty has shape \(\) for lengths of shape \({T},\)"):
         search(model, LIMITS, length_penalty=lambda length_T, alpha: alpha)
+    with pytest.raises(ValueError, match=r"shape \(\) for lengths"):
+        search(model, LIMITS, length_penalty=lambda length_T, alpha: 1)
 
 
 def test_bad_shapes(table_model):

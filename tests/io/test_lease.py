@@ -140,6 +140,22 @@ def test_a_renewal_whose_answer_was_lost_is_one_all_the_same():
     assert objects.stored == {}
 
 
+def test_a_lease_is_given_back_after_a_renewal_whose_answer_was_lost():
+    objects, clock = MemoryObjects(), Clock()
+    held = make(objects, clock)
+    held.take()
+    write = objects.write
+
+    def lose_the_answer(*args):
+        write(*args)
+        raise OSError("no answer")
+
+    objects.write = lose_the_answer
+    assert not held.renew()
+    held.give_back()
+    assert objects.stored == {}
+
+
 def test_who_has_lost_it_and_cannot_ask_to_whom_is_told():
     objects = MemoryObjects()
     held = make(objects, Clock())
