@@ -150,3 +150,14 @@ def _nothing_of_the_user(tmp_path_factory: pytest.TempPathFactory):
             "MPLCONFIGDIR", os.environ.get("MPLCONFIGDIR", str(ROOT / ".cache/matplotlib"))
         )
         yield
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """Lets jax trace cuDNN's kernels as for a GPU, of which nothing is here."""
+
+    class Versions:
+        cudnn_get_version = staticmethod(lambda: 91_100)
+
+    monkeypatch.setattr("jax._src.cudnn.fused_attention_stablehlo.cuda_versions", Versions)
+    monkeypatch.setattr("jax.default_backend", lambda: "gpu")

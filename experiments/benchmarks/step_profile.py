@@ -95,8 +95,8 @@ def profile(chosen: argparse.Namespace) -> dict[str, Any]:
         rates[dtype] = max(rates[dtype], rate)
     return {
         "settings": {
-            **{name: getattr(chosen, name) for name in ("size", "dtype", "steps", "seconds")},
-            "product_dtype": chosen.product_dtype,
+            name: getattr(chosen, name)
+            for name in ("size", "dtype", "product_dtype", "steps", "seconds")
         },
         "versions": versions(("jax", "jaxlib")),
         "allocator": allocator(),

@@ -243,14 +243,14 @@ def _train_together(left: Sequence[Member], folder: Path, most: int) -> dict[str
     )
 
     check_alone()
-    for numbers in groups:
-        # What keeps a member from being trained alone, too, is said when it is trained.
+    for numbers in list(groups):
         try:
             check_mapped(left[numbers[0]].config)
         except Mistake:
             raise
         except Exception:  # noqa: BLE001 - a function of the user's may raise anything
-            pass
+            # It keeps each member alone from being trained, too, and is said where that is tried.
+            groups.remove(numbers)
     for numbers in groups:
         chosen = [left[number] for number in numbers]
         try:

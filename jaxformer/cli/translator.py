@@ -47,7 +47,7 @@ def open_translate(
     Args:
       report: as for `make_translate`.
 
-    Raises: Mistake if the length penalty's name does not exist.
+    Raises: Mistake if there is no such length penalty.
     """
     decode = config["decode"]
     with mistakes():

@@ -16,7 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeGuard
 
 from jaxformer.files import in_bucket, patience, patient
 from jaxformer.io import lock
@@ -95,8 +95,7 @@ class Lease:
                 self._write(self._generation)
             except Changed:
                 found = self._look()
-                if found is not None and self._mark in found[0].decode(errors="replace"):
-                    # It was renewed, and the answer was lost.
+                if self._is_own(found):
                     self._generation = found[1]
                     return False
                 told = f"{self._folder} has been taken over by {describe(found)}."
@@ -128,6 +127,10 @@ class Lease:
         except OSError:
             return None
 
+    def _is_own(self, found: tuple[bytes, int] | None) -> TypeGuard[tuple[bytes, int]]:
+        """Returns whether that is this lease, renewed by a request whose answer was lost."""
+        return found is not None and self._mark in found[0].decode(errors="replace")
+
     def give_back(self) -> None:
         """Ends the lease, if it is not lost; after a renewal that is on its way.
 
@@ -137,9 +140,8 @@ class Lease:
             try:
                 self._objects.delete(NAME, self._generation)
             except Changed:
-                found = self._look()
-                if found is not None and self._mark in found[0].decode(errors="replace"):
-                    # It was renewed, and the answer was lost.
+                found = self._objects.read(NAME)
+                if self._is_own(found):
                     self._objects.delete(NAME, found[1])
 
     def _wait(self, content: bytes, generation: int, say: Callable[[str], None]) -> None:

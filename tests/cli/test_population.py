@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from jaxformer.cli import start_population
 from jaxformer.cli.groundwork import prepare
 from jaxformer.cli.mistakes import Mistake, Stopped
 from jaxformer.cli.start_population import Training, check_mapped, train_population
+from jaxformer.cli.sweep import _train_together
 from jaxformer.io.checkpoint import Checkpoints
 from jaxformer.io.record import Metrics
 from tests.cli.test_resume import lines_of, state_of
@@ -269,17 +271,6 @@ NOT_MAPPED = (
 )
 
 
-@pytest.fixture
-def as_on_a_gpu(monkeypatch):
-    """Lets jax trace cuDNN's kernels, which it has no form of for a population with such masks."""
-
-    class Versions:
-        cudnn_get_version = staticmethod(lambda: 91_100)
-
-    monkeypatch.setattr("jax._src.cudnn.fused_attention_stablehlo.cuda_versions", Versions)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-
-
 def test_an_attention_that_is_only_for_one_is_refused(training, tmp_path, as_on_a_gpu):
     refused([training(tmp_path / name, *FUSED) for name in ("one", "two")], NOT_MAPPED)
 
@@ -290,6 +281,16 @@ def test_a_sweep_of_it_ends_before_anything_is_trained(tiny, jaxformer, tmp_path
     assert result.code == 2
     assert re.fullmatch(f"jaxformer: {NOT_MAPPED}\n", result.err)
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def test_members_that_cannot_be_trained_alone_are_left_to_say_so(training, tmp_path, monkeypatch):
+    def fail(*_):
+        raise TypeError("no step at all")
+
+    monkeypatch.setattr(start_population, "check_mapped", fail)
+    monkeypatch.setattr(start_population, "train_population", pytest.fail)
+    members = [SimpleNamespace(config=training(tmp_path).config) for _ in range(2)]
+    assert _train_together(members, tmp_path, 2) == {}
 
 
 def test_the_kernel_of_tpus_is_for_several(training, tmp_path):

@@ -120,7 +120,7 @@ def test_a_bucket_that_cannot_be_reached_is_borne_until_the_lease_has_ended():
         held.renew()
 
 
-def test_a_renewal_whose_answer_was_lost_is_one_all_the_same():
+def taken_and_renewed_without_an_answer():
     objects, clock = MemoryObjects(), Clock()
     held = make(objects, clock)
     held.take()
@@ -133,6 +133,11 @@ def test_a_renewal_whose_answer_was_lost_is_one_all_the_same():
     objects.write = lose_the_answer
     assert not held.renew()
     objects.write = write
+    return held, objects
+
+
+def test_a_renewal_whose_answer_was_lost_is_one_all_the_same():
+    held, objects = taken_and_renewed_without_an_answer()
     # Its own generation is unknown to it until it has looked.
     assert not held.renew()
     assert held.renew()
@@ -141,19 +146,20 @@ def test_a_renewal_whose_answer_was_lost_is_one_all_the_same():
 
 
 def test_a_lease_is_given_back_after_a_renewal_whose_answer_was_lost():
-    objects, clock = MemoryObjects(), Clock()
-    held = make(objects, clock)
-    held.take()
-    write = objects.write
-
-    def lose_the_answer(*args):
-        write(*args)
-        raise OSError("no answer")
-
-    objects.write = lose_the_answer
-    assert not held.renew()
+    held, objects = taken_and_renewed_without_an_answer()
     held.give_back()
     assert objects.stored == {}
+
+
+def test_one_that_cannot_be_looked_at_is_not_taken_for_given_back():
+    held, objects = taken_and_renewed_without_an_answer()
+
+    def fail(name):
+        raise OSError("no answer")
+
+    objects.read = fail
+    with pytest.raises(OSError, match="no answer"):
+        held.give_back()
 
 
 def test_who_has_lost_it_and_cannot_ask_to_whom_is_told():

@@ -131,17 +131,6 @@ def test_what_stands_at_illegal_keys_changes_no_bit():
     np.testing.assert_array_equal(run(query_BTHK, key_BSHK, value_BSHV), before_BTHV)
 
 
-@pytest.fixture
-def as_on_a_gpu(monkeypatch):
-    """Lets jax make the program for a GPU of which nothing is here."""
-
-    class Versions:
-        cudnn_get_version = staticmethod(lambda: 91_100)
-
-    monkeypatch.setattr("jax._src.cudnn.fused_attention_stablehlo.cuda_versions", Versions)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-
-
 def test_what_a_gpu_needs_filled_up_changes_nothing(as_on_a_gpu, monkeypatch):
     """XLA's form is given what cuDNN would be: even lengths, heads of 16."""
     ours, given = jax.nn.dot_product_attention, []
