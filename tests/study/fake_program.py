@@ -24,6 +24,9 @@ def main():
     word = json.loads(path.read_bytes()).get(name, "") if path.exists() else ""
     with open(folder / "calls", "a", encoding="utf-8") as calls:
         calls.write(f"{command} {name}\n")
+    if hasattr(os, "sched_getaffinity"):
+        path = workdir / f"cores_of_{command}"
+        path.write_text(json.dumps(sorted(os.sched_getaffinity(0))), encoding="utf-8")
     print(f"{command} speaks", flush=True)
     print(f"{command} warns", file=sys.stderr, flush=True)
     if command == "train":

@@ -120,6 +120,34 @@ def test_jobs_run_at_the_same_time(sweep, tmp_path):
     assert watch.most == 2
 
 
+def cores_of(folder, label, command="train"):
+    path = folder / "g" / label / "seed=0" / f"cores_of_{command}"
+    return set(json.loads(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process choose its cores")
+def test_members_at_the_same_time_have_cores_of_their_own(sweep, tmp_path):
+    cores = os.sched_getaffinity(0)
+    if len(cores) < 2:
+        pytest.skip("needs two cores")
+    run(sweep(x="meet", y="meet"), tmp_path, jobs=2)
+    one, other = cores_of(tmp_path, "x"), cores_of(tmp_path, "y")
+    assert one
+    assert other
+    assert not one & other
+    assert one | other == cores
+    assert cores_of(tmp_path, "x", "evaluate") == one
+    assert os.sched_getaffinity(0) == cores
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process choose its cores")
+@pytest.mark.parametrize("words", [{"x": ""}, {"x": "meet", "y": "meet"}], ids=["alone", "crowd"])
+def test_members_have_all_cores_if_alone_or_too_many(sweep, tmp_path, words):
+    cores = os.sched_getaffinity(0)
+    run(sweep(**words), tmp_path, jobs=len(cores) + 1 if len(words) > 1 else len(cores))
+    assert all(cores_of(tmp_path, label) == cores for label in words)
+
+
 def test_a_program_that_does_not_start_is_a_failure(sweep, tmp_path):
     outcomes = run_local(sweep(x="", y=""), tmp_path, Watch(), program=["./nowhere"])
     assert [outcome.failure for outcome in outcomes] == ["./nowhere: No such file or directory"] * 2
