@@ -2,10 +2,11 @@
 
     python -m experiments.benchmarks.leads --out=leads.json [--only=dropout,loss] [--page=...]
 
-Every figure comes from a process of its own that has the machine to itself; the processes of a pass
-take turns, and every second pass goes through them backwards. It prints a table, whose figures are
-the rate with the trick over the rate without, and writes what all processes have reported. Give the
-machine nothing else to do meanwhile.
+Every figure comes from a process of its own that has the machine to itself. The two of a trick run
+one right after the other, so that a machine whose speed changes is the same for both; every second
+pass goes through them backwards. It prints a table, whose figures are the rate with the trick over
+the rate without, and writes what all processes have reported. Give the machine nothing else to do
+meanwhile.
 """
 
 import argparse
@@ -105,12 +106,14 @@ def measure(
         for size in sizes:
             write_batches(folder / f"{size}.npy", SIZES[size])
         for number in range(passes):
-            for variant, size in ordered(jobs, number):
-                found = run(variant, size, folder, number, seconds, allocator)
-                by_size = record["results"].setdefault(variant, {})
-                by_size.setdefault(size, []).append(found)
-                rate = found[RATES[VARIANTS[variant].work]]
-                say(f"pass {number + 1}: {variant}, {size}: {rate:,.1f} a second")
+            for lead, size in jobs if number % 2 == 0 else jobs[::-1]:
+                found = {}
+                for side in sides(lead, number):
+                    variant = getattr(LEADS[lead], side)
+                    found[side] = run(variant, size, folder, number, seconds, allocator)
+                    rate = found[side][RATES[VARIANTS[variant].work]]
+                    say(f"pass {number + 1}: {lead}, {variant}, {size}: {rate:,.1f} a second")
+                record["results"].setdefault(lead, {}).setdefault(size, []).append(found)
             for figure, value in count(leads).items():
                 record["counted"].setdefault(figure, []).append(value)
             record["seconds"] = time.monotonic() - start
@@ -118,22 +121,21 @@ def measure(
 
 
 def plan(leads: Sequence[str], sizes: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yields (variant, size) of the processes of a pass, each once."""
-    wanted = {variant for lead in leads for variant in LEADS[lead].variants}
+    """Yields (lead, size) of what a pass measures, each once."""
     for size in sizes:
-        for name, variant in VARIANTS.items():
-            if name in wanted and (variant.work == "train" or size == sizes[0]):
+        for name in leads:
+            works = {VARIANTS[variant].work for variant in LEADS[name].variants}
+            if "train" in works or (works and size == sizes[0]):
                 yield name, size
 
 
-def ordered(jobs: Sequence[tuple[str, str]], number: int) -> list[tuple[str, str]]:
-    """Returns the processes of a pass in its order: every second one backwards.
+def sides(lead: str, number: int) -> list[str]:
+    """Returns "trick" and "plain" in the order of a pass: every second one backwards.
 
-    Those with a cache of the pass's own come first, in their order: one fills it for the next.
+    With a cache of the pass's own the plain one comes first: it fills it for the trick.
     """
-    own = [job for job in jobs if VARIANTS[job[0]].cache]
-    others = [job for job in jobs if not VARIANTS[job[0]].cache]
-    return own + (others if number % 2 == 0 else others[::-1])
+    fills = any(VARIANTS[variant].cache for variant in LEADS[lead].variants)
+    return ["plain", "trick"] if fills or number % 2 else ["trick", "plain"]
 
 
 def run(

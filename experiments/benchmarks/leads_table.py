@@ -33,7 +33,6 @@ class Variant(NamedTuple):
 _TWO = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
 _SHORT = ("--seconds=0.1",)
 VARIANTS = {
-    # In this order, for the second finds what the first has compiled.
     "empty cache": Variant(arguments=_SHORT, cache="first"),
     "full cache": Variant(arguments=_SHORT, cache="first"),
     "step": Variant(),
@@ -159,21 +158,23 @@ def table_of(record: Mapping[str, Any]) -> str:
     """Returns what each trick is worth: a row for each lead.
 
     Args:
-      record: `settings` with `sizes` and `allocator`, `results` (variant -> size -> reports of the
-        passes) and `counted` (name -> figures of which more is better, one a pass).
+      record: `settings` with `sizes` and `allocator`, `results` (lead -> size -> of each pass the
+        reports of "trick" and "plain") and `counted` (name -> figures of which more is better, one
+        a pass).
 
     A figure is the trick's over the plain form's: the median of the passes, with the least and the
     most. Memory is of the last size that there is of it.
     """
     sizes = record["settings"]["sizes"]
     rows = []
-    for lead in LEADS.values():
-        cells = [lead.why, *[""] * len(sizes)] if lead.why else _cells(lead, record)
+    for name, lead in LEADS.items():
+        cells = [lead.why, *[""] * len(sizes)] if lead.why else _cells(name, record)
         rows.append([lead.title, lead.in_use, *cells])
     return table(["trick", "in use", *sizes, "memory"], rows)
 
 
-def _cells(lead: Lead, record: Mapping[str, Any]) -> list[str]:
+def _cells(name: str, record: Mapping[str, Any]) -> list[str]:
+    lead = LEADS[name]
     sizes, allocator = record["settings"]["sizes"], record["settings"]["allocator"]
     if lead.allocator not in (None, allocator):
         return [f"{lead.allocator} was not found"] * (len(sizes) + 1)
@@ -184,10 +185,8 @@ def _cells(lead: Lead, record: Mapping[str, Any]) -> list[str]:
     work = VARIANTS[lead.trick].work
 
     def of(size: str, figure: str) -> str:
-        trick, plain = (
-            [report[figure] for report in record["results"].get(name, {}).get(size, [])]
-            for name in (lead.trick, lead.plain)
-        )
+        passes = record["results"].get(name, {}).get(size, [])
+        trick, plain = ([each[side][figure] for each in passes] for side in ("trick", "plain"))
         # Of seconds, less is more.
         return _ratio(plain, trick) if figure == _FIRST_STEP else _ratio(trick, plain)
 
@@ -201,6 +200,5 @@ def _cells(lead: Lead, record: Mapping[str, Any]) -> list[str]:
 def _ratio(trick: Sequence[float], plain: Sequence[float]) -> str:
     if not trick or not plain:
         return NOT_MEASURED
-    passes = min(len(trick), len(plain))
-    found = ratios(trick[:passes], plain[:passes])
+    found = ratios(trick, plain)
     return f"{found['median']:.2f} ({found['least']:.2f} to {found['most']:.2f})"

@@ -2,9 +2,12 @@
 
     python -m experiments.benchmarks.plain_forms whole_logits train --size=tiny --batches=tiny.npy
 
-is `experiments.benchmarks.ours` with the form of that name; `leads.py` runs it. A form is given the
-way to replace a name of a module or class, and does so before anything is traced. Two are no plain
-forms, but tricks that the model does without: `fused_projections` and `two_devices`.
+is `experiments.benchmarks.ours` with the form of that name; `leads.py` runs it. With `jaxformer`
+after the form, it is the command line that follows: `... threefry_dropout jaxformer train ...`.
+
+A form is given the way to replace a name of a module or class, and does so before anything is
+traced. Two are no plain forms, but tricks that the model does without: `fused_projections` and
+`two_devices`.
 """
 
 import argparse
@@ -19,6 +22,7 @@ import numpy as np
 
 from experiments.benchmarks import ours
 from jaxformer import train
+from jaxformer.cli.main import main as jaxformer_main
 from jaxformer.data import pipeline
 from jaxformer.decode import search
 from jaxformer.decode.candidates import extend
@@ -35,13 +39,19 @@ Replace = Callable[[Any, str, Any], None]
 """setattr, or a test's own, which puts back what was there."""
 
 
-def main() -> None:
-    """Puts the form in its place that the command line names first, and measures with it."""
+def main() -> int | None:
+    """Puts the form in its place that the command line names first, and measures with it.
+
+    Returns: the exit code, if it is a command of jaxformer that is run with it.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], add_help=False)
     parser.add_argument("form", choices=sorted(FORMS))
     chosen, sys.argv[1:] = parser.parse_known_args()
     FORMS[chosen.form](setattr)
+    if sys.argv[1:2] == ["jaxformer"]:
+        return jaxformer_main(sys.argv[2:])
     ours.main()
+    return None
 
 
 def as_it_is(replace: Replace) -> None:

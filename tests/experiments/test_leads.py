@@ -216,20 +216,16 @@ def test_every_lead_is_measured_or_says_why_not():
     assert {variant.form for variant in VARIANTS.values()} == set(plain_forms.FORMS)
 
 
-def test_a_pass_has_each_process_once_and_every_second_one_is_backwards():
-    jobs = list(leads.plan(["loss", "dropout", "cache", "beam"], ["smoke", "tiny"]))
+def test_a_pass_has_each_lead_once_a_size_and_its_processes_beside_each_other():
+    jobs = list(leads.plan(["loss", "sums", "shapes", "cache", "beam"], ["smoke", "tiny"]))
     assert sorted(jobs) == sorted(
-        [("search", "smoke"), ("rows of hypotheses", "smoke")]
-        + [
-            (name, size)
-            for name in ("step", "whole logits", "threefry", "empty cache", "full cache")
-            for size in ("smoke", "tiny")
-        ]
+        [("beam", "smoke")]
+        + [(name, size) for name in ("loss", "cache") for size in ("smoke", "tiny")]
     )
-    first, second = (leads.ordered(jobs, number) for number in (0, 1))
-    assert first[:4] == second[:4] == [job for job in jobs if job[0].endswith(" cache")]
-    assert [name for name, _ in first[:2]] == ["empty cache", "full cache"]
-    assert first[4:] == second[:3:-1]
+    # One before the other in turn, but what fills a cache comes first.
+    assert [leads.sides("loss", number)[0] for number in range(3)] == ["trick", "plain", "trick"]
+    assert leads.sides("cache", 0) == leads.sides("cache", 1) == ["plain", "trick"]
+    assert LEADS["cache"].plain == "empty cache"
 
 
 def report(rate, memory=100, first=1.0):
@@ -239,20 +235,22 @@ def report(rate, memory=100, first=1.0):
     }  # fmt: skip
 
 
+def passes(*pairs):
+    return [{"trick": trick, "plain": plain} for trick, plain in pairs]
+
+
 RECORD = {
     "settings": {"sizes": ["tiny", "base"], "allocator": "kept"},
     "results": {
-        "step": {"tiny": [report(6.0), report(2.0), report(9.0)], "base": [report(1.0, 50)] * 3},
-        "threefry": {
-            "tiny": [report(4.0), report(1.0), report(3.0)],
-            # A pass was not finished.
-            "base": [report(2.0, 200)] * 2,
+        "dropout": {
+            "tiny": passes(
+                (report(6.0), report(4.0)), (report(2.0), report(1.0)), (report(9.0), report(3.0))
+            ),
+            "base": passes((report(1.0, 50), report(2.0, 200))),
         },
-        "glibc": {"tiny": [report(1.0)], "base": [report(1.0)]},
-        "search": {"tiny": [report(3.0, 1)]},
-        "plain top-k": {"tiny": [report(2.0, 2)]},
-        "empty cache": {"tiny": [report(1.0, 1, 20.0)]},
-        "full cache": {"tiny": [report(1.0, 2, 5.0)]},
+        "jemalloc": {"tiny": passes((report(1.0), report(1.0)))},
+        "top_k": {"tiny": passes((report(3.0), report(2.0)))},
+        "cache": {"tiny": passes((report(1.0, 2, 5.0), report(1.0, 1, 20.0)))},
     },
     "counted": {"packed rows": [0.9, 0.9], "rows of a pair": [0.6, 0.6]},
 }
@@ -302,17 +300,27 @@ def test_a_record_is_measured_and_its_table_put_on_a_page(script, tmp_path, caps
     )
     assert code == 0
     record = json.loads((tmp_path / "leads.json").read_text(encoding="utf-8"))
-    measured = ("empty cache", "full cache", "step", "threefry", "two devices")
-    passes = {name: len(of["smoke"]) for name, of in record["results"].items()}
-    assert passes == dict.fromkeys(measured, 2)
+    rates = {
+        name: [[each[side]["tokens_per_second"] for side in ("trick", "plain")] for each in found]
+        for name, sizes in record["results"].items()
+        for found in sizes.values()
+    }
+    # The fake processes are numbered; the second pass is backwards.
+    assert rates == {
+        "dropout": [[1, 2], [12, 11]],
+        "devices": [[3, 4], [10, 9]],
+        "cache": [[6, 5], [8, 7]],
+    }
     caches = [given["environment"]["XDG_CACHE_HOME"] for _, given in asked]
-    assert caches[0] == caches[1] != caches[5] == caches[6]
-    assert len({caches[2], *caches[2:5], *caches[7:]}) == 1
-    arguments, _ = asked[2]
-    assert arguments[:3] == ["as_it_is", "train", "--size=smoke"]
+    assert caches[4] == caches[5] != caches[6] == caches[7]
+    assert len({*caches[:4], *caches[8:]}) == 1
+    forms = [arguments[0] for arguments, _ in asked]
+    assert forms[:4] == ["as_it_is", "threefry_dropout", "two_devices", "as_it_is"]
+    arguments, _ = asked[0]
+    assert arguments[1:3] == ["train", "--size=smoke"]
     assert arguments[-1] == "--seconds=3.0"
-    assert asked[0][0][-1] == "--seconds=0.1"
-    assert "XLA_FLAGS" in asked[4][1]["environment"]
+    assert asked[4][0][-1] == "--seconds=0.1"
+    assert ["XLA_FLAGS" in given["environment"] for _, given in asked[2:4]] == [True, False]
     assert script("--report", f"--page={page}")[0] == 0
     text = page.read_text(encoding="utf-8")
     assert text.startswith("a\n")

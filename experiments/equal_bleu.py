@@ -1,0 +1,93 @@
+"""Whether the tricks of the training step cost BLEU: trainings with and without, on real text.
+
+    python -m experiments.equal_bleu --workdir=runs/equal_bleu [--seeds=2] [--jobs=2]
+    jaxformer report runs/equal_bleu
+
+trains Table 3's base at a laptop's scale as the study trains it, `base` here, and beside it with
+its products in float32 (`float32`) and with dropout by `jax.random` (`threefry`, a form of
+`experiments.benchmarks.plain_forms`); each is scored on the validation split. What was stopped goes
+on. The folder is that of a sweep: the report tests each against base.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxformer.cli import config as config_lib
+from jaxformer.cli.mistakes import Mistake, answered
+from jaxformer.cli.options import whole_number
+from jaxformer.study.local import PROGRAM, Outcome, run_local
+from jaxformer.study.manifest import BASE, Manifest, Member, Row, expand, write_manifest
+
+GROUP = "equal_bleu"
+THREEFRY = "threefry"
+_CONFIG = Path(__file__).resolve().parent.parent / "configs/table3/base.py"
+_SPEC = f"{_CONFIG}:laptop/base"
+_BFLOAT16 = ("model.product_dtype", "bfloat16")
+CHANGES = {BASE: [_BFLOAT16], "float32": [], THREEFRY: [_BFLOAT16]}
+"""Row -> changes of the config's settings."""
+_WITH_THREEFRY = (sys.executable, "-m", "experiments.benchmarks.plain_forms", "threefry_dropout")
+PROGRAMS = dict.fromkeys(CHANGES, PROGRAM) | {THREEFRY: (*_WITH_THREEFRY, "jaxformer")}
+"""Row -> what stands for `jaxformer` in its command lines."""
+
+
+def main() -> int:
+    """Runs the script; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="equal_bleu", description=__doc__.splitlines()[0], allow_abbrev=False
+    )
+    parser.add_argument("--workdir", required=True, help="folder of the sweep")
+    parser.add_argument("--seeds", type=whole_number, default=1, help="seeds 0 to N-1 (default 1)")
+    parser.add_argument("--jobs", type=whole_number, default=1, help="at a time (default 1)")
+    chosen = parser.parse_args()
+
+    def work() -> None:
+        members = make_members(chosen.workdir, chosen.seeds)
+        write_manifest(chosen.workdir, Manifest("laptop", members))
+        failures = [
+            f"{outcome.member.id}: {outcome.failure}"
+            for row, program in PROGRAMS.items()
+            for outcome in run_local(
+                [member for member in members if member.row == row],
+                chosen.workdir,
+                _Watch(),
+                jobs=chosen.jobs,
+                program=program,
+            )
+            if outcome.failure
+        ]
+        if failures:
+            raise Mistake(f"{'; '.join(failures)}. The same command tries it again.")
+
+    return answered("equal_bleu", work)
+
+
+def make_members(folder: str, seeds: int) -> Sequence[Member]:
+    """Returns the trainings: every row with every seed."""
+    return expand([_row(label) for label in CHANGES], range(seeds), folder)
+
+
+def _row(label: str) -> Row:
+    tree = config_lib.load(_SPEC)
+    overrides = config_lib.override(tree, CHANGES[label])
+    config_lib.resolve_paths(tree)
+    arguments = [f"--config={_SPEC}", *(f"--config.{key}={text}" for key, text in CHANGES[label])]
+    return Row(GROUP, label, overrides, None, tree.to_dict(), arguments)
+
+
+class _Watch:
+    """Says a line for each start and end."""
+
+    def started(self, member: Member) -> None:
+        print(f"{member.id}: started", flush=True)
+
+    def ended(self, outcome: Outcome) -> None:
+        print(f"{outcome.member.id}: {outcome.failure or 'finished'}", flush=True)
+
+    def tick(self, running: Sequence[Member]) -> None:
+        """Says nothing."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
