@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from jaxformer.study.cores import keep_to, share
 from jaxformer.study.manifest import Member
 from jaxformer.study.standing import read_scores
 
@@ -66,9 +67,7 @@ def run_local(
     Finished ones are passed over; a training that was stopped goes on, since that is what its
     command does. Everything a member prints is appended to log.txt in its workdir. Ctrl-C, SIGTERM
     and SIGHUP stop what runs. Members that run at once each have processor cores of their own,
-    where the system lets a process choose (Linux) and there is one for each: on two cores, two
-    members on one core each get more done than two that share both, or than one after another.
-    To be called in the process's main thread.
+    where that can be (see `cores`). To be called in the process's main thread.
 
     Args:
       folder: of the manifest.
@@ -88,7 +87,11 @@ def run_local(
         try:
             while (waiting or running) and not interruptions:
                 while waiting and len(running) < jobs:
-                    cores = _share(running, jobs=jobs, num_waiting=len(waiting))
+                    cores = share(
+                        (attempt.cores for attempt in running),
+                        processes=jobs,
+                        to_start=len(waiting),
+                    )
                     member = waiting.popleft()
                     # Asked only now: another process may have finished it.
                     if read_scores(folder, member) is not None:
@@ -121,7 +124,7 @@ class _Attempt:
         """Starts the training.
 
         Args:
-          cores: of the processor, for the commands to run on; any of them if empty.
+          cores: of the processor, for the commands to run on.
 
         Raises: OSError if that cannot be, BlockingIOError if another process is at the member.
         """
@@ -188,7 +191,7 @@ class _Attempt:
         command = [*self._program, self._name, *arguments]
         self._log.write(f"$ {shlex.join(command)}\n".encode())
         self._last_words = ""
-        with _on_cores(self.cores):
+        with keep_to(self.cores):
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -214,39 +217,6 @@ class _Attempt:
                 # The first line of what the program itself says tells the most.
                 if words and not self._last_words.startswith("jaxformer: "):
                     self._last_words = words
-
-
-def _share(running: Sequence[_Attempt], *, jobs: int, num_waiting: int) -> frozenset[int]:
-    """Returns the cores of the next member to start; none if members cannot have their own.
-
-    The cores that no other member has are divided evenly among the members that may still start
-    beside it: so one that runs alone has them all.
-
-    Args:
-      running: the members that have cores already, less than `jobs` of them.
-      num_waiting: members that wait to be started, this one with them.
-    """
-    if sys.platform != "linux":
-        return frozenset()
-    cores = os.sched_getaffinity(0)
-    if jobs > len(cores):
-        return frozenset()
-    free = sorted(cores.difference(*(attempt.cores for attempt in running)))
-    return frozenset(free[: len(free) // min(jobs - len(running), num_waiting)])
-
-
-@contextlib.contextmanager
-def _on_cores(cores: frozenset[int]) -> Generator[None]:
-    """What is started in this context, by this thread, stays on these cores; on any if empty."""
-    if sys.platform != "linux" or not cores:
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def _stop(running: Sequence[_Attempt], interruptions: Sequence[int]) -> None:

@@ -1,0 +1,128 @@
+"""Whether trainings are faster beside each other, each on cores of its own: `sweep --jobs`.
+
+    python -m experiments.benchmarks.jobs --out=jobs.json [--size=tiny] [--passes=5]
+
+On the same cores: one training on all of them (`one`), two at once that share them (`shared`), and
+two at once on half of them each (`apart`). Each timed training is a process; a figure is the sum of
+the target tokens a second of those that run at once. Passes go through the three in turn, every
+second one backwards. Give the machine nothing else to do meanwhile.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from experiments.benchmarks.bench import describe, say
+from experiments.benchmarks.sizes import SIZES, write_batches
+from experiments.benchmarks.summary import ratios, spread
+from experiments.shared.processes import allocators, run_alone
+from jaxformer.cli.mistakes import Mistake, answered
+from jaxformer.cli.options import whole_number
+from jaxformer.files import replace_file
+from jaxformer.study.cores import ANY, keep_to
+
+_JOBS = 2
+
+
+def main() -> int:
+    """Runs the script; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="jobs", description=__doc__.splitlines()[0], allow_abbrev=False
+    )
+    parser.add_argument("--out", required=True, type=Path, help="file of the record, JSON")
+    parser.add_argument("--size", choices=sorted(SIZES), default="tiny", help="default tiny")
+    parser.add_argument("--product_dtype", default="", help="default: none, as the model's")
+    parser.add_argument("--passes", type=whole_number, default=5, help="default 5")
+    parser.add_argument("--seconds", type=float, default=10.0, help="timed a process (default 10)")
+    chosen = parser.parse_args()
+    return answered("jobs", lambda: measure(chosen))
+
+
+def measure(chosen: argparse.Namespace) -> None:
+    """Measures, prints the figures and writes the record.
+
+    Raises: Mistake if there are no two cores to choose from.
+    """
+    ways = make_ways(cores())
+    record: dict[str, Any] = {
+        "settings": {
+            name: getattr(chosen, name) for name in ("size", "product_dtype", "passes", "seconds")
+        },
+        "load_before": os.getloadavg()[0],
+        "environment": describe(),
+        "results": {name: [] for name in ways},
+    }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_batches(folder / "batches.npy", SIZES[chosen.size])
+        # So that all that is timed finds its programs compiled.
+        for places in ways.values():
+            train(places, chosen, folder, seconds=0.1)
+        for number in range(chosen.passes):
+            for way in list(ways) if number % 2 == 0 else list(ways)[::-1]:
+                found = train(ways[way], chosen, folder, seconds=chosen.seconds)
+                record["results"][way].append(found)
+                say(f"pass {number + 1}: {way}: {sum(found):,.0f} tokens a second")
+    rates = {way: [sum(found) for found in passes] for way, passes in record["results"].items()}
+    record["tokens_per_second"] = {way: spread(found) for way, found in rates.items()}
+    record["ratios_to_one"] = {
+        way: ratios(rates[way], rates["one"]) for way in rates if way != "one"
+    }
+    replace_file(chosen.out, json.dumps(record, indent=2) + "\n")
+    print(json.dumps({name: record[name] for name in ("tokens_per_second", "ratios_to_one")}))
+
+
+def cores() -> Sequence[int]:
+    """Returns the cores that this process may run on.
+
+    Raises: Mistake if they are fewer than two, or the system does not say.
+    """
+    if sys.platform != "linux":
+        raise Mistake("Cores can be chosen on Linux only. Run it there.")
+    found = sorted(os.sched_getaffinity(0))
+    if len(found) < _JOBS:
+        raise Mistake(f"Two trainings need two cores, and this process may run on {len(found)}.")
+    return found
+
+
+def make_ways(found: Sequence[int]) -> dict[str, list[frozenset[int]]]:
+    """Returns way -> the cores of each process that runs at once."""
+    half = len(found) // _JOBS
+    return {
+        "one": [ANY],
+        "shared": [ANY] * _JOBS,
+        "apart": [frozenset(found[part * half : (part + 1) * half]) for part in range(_JOBS)],
+    }
+
+
+def train(
+    places: Sequence[frozenset[int]], chosen: argparse.Namespace, folder: Path, *, seconds: float
+) -> list[float]:
+    """Runs trainings at once, one on each of `places`; returns target tokens a second of each."""
+    arguments = ["train", f"--size={chosen.size}", f"--batches={folder / 'batches.npy'}"]
+    if chosen.product_dtype:
+        arguments.append(f"--product_dtype={chosen.product_dtype}")
+
+    def run(place: frozenset[int]) -> float:
+        with keep_to(place):
+            found = run_alone(
+                sys.executable,
+                "experiments.benchmarks.ours",
+                [*arguments, f"--seconds={seconds}"],
+                allocator=list(allocators().values())[-1],
+                environment={"XDG_CACHE_HOME": str(folder / "cache")},
+            )
+        return found["tokens_per_second"]
+
+    with ThreadPoolExecutor(len(places)) as pool:
+        return list(pool.map(run, places))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
