@@ -37,10 +37,12 @@ def main() -> int:
     )
     parser.add_argument("--out", required=True, type=Path, help="file of the record, JSON")
     parser.add_argument("--size", choices=sorted(SIZES), default="tiny", help="default tiny")
-    parser.add_argument("--product_dtype", default="", help="default: none, as the model's")
+    parser.add_argument("--product_dtype", choices=("float32", "bfloat16"), help="of the model")
     parser.add_argument("--passes", type=whole_number, default=5, help="default 5")
     parser.add_argument("--seconds", type=float, default=10.0, help="timed a process (default 10)")
     chosen = parser.parse_args()
+    if not chosen.out.absolute().parent.is_dir():
+        parser.error(f"--out={chosen.out} is in no folder; make it")
     return answered("jobs", lambda: measure(chosen))
 
 

@@ -64,3 +64,11 @@ def test_a_single_core_is_refused_in_a_sentence(monkeypatch, tmp_path, capsys):
     assert jobs.main() == 2
     said = capsys.readouterr().err
     assert said.startswith("jobs: Two trainings need two cores, and this process may run on 1.")
+
+
+def test_a_record_without_a_folder_is_refused_before_anything_is_measured(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["jobs", "--out=nowhere/x.json"])
+    with pytest.raises(SystemExit):
+        jobs.main()
+    said = capsys.readouterr().err
+    assert said.endswith("jobs: error: --out=nowhere/x.json is in no folder; make it\n")
