@@ -4,28 +4,40 @@
     jaxformer report runs/equal_bleu
 
 trains Table 3's base at a laptop's scale as the study trains it, `base` here, and beside it with
-its products in float32 (`float32`) and with dropout by `jax.random` (`threefry`, a form of
-`experiments.benchmarks.plain_forms`); each is scored on the validation split. What was stopped goes
-on. The folder is that of a sweep: the report tests each against base.
+all of its arithmetic in float32 (`plain_products`) and with dropout by `jax.random` (`threefry`, a
+form of `experiments.benchmarks.plain_forms`); each is scored on the validation split. What was
+stopped goes on. The folder is that of a sweep, so that the report tests each against base; but go
+on with this script only: settings do not know of `threefry`, and `jaxformer sweep` would go on
+without it.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from jaxformer.cli import config as config_lib
 from jaxformer.cli.mistakes import Mistake, answered
 from jaxformer.cli.options import whole_number
+from jaxformer.cli.workdir import open_workdir
+from jaxformer.files import in_bucket
+from jaxformer.io.record import check_config
 from jaxformer.study.local import PROGRAM, Outcome, run_local
-from jaxformer.study.manifest import BASE, Manifest, Member, Row, expand, write_manifest
+from jaxformer.study.manifest import (
+    BASE,
+    Manifest,
+    Member,
+    Row,
+    expand,
+    extend,
+    read_manifest,
+    write_manifest,
+)
 
 GROUP = "equal_bleu"
 THREEFRY = "threefry"
-_CONFIG = Path(__file__).resolve().parent.parent / "configs/table3/base.py"
-_SPEC = f"{_CONFIG}:laptop/base"
+_SPEC = "configs/table3/base.py:laptop/base"
 _BFLOAT16 = ("model.product_dtype", "bfloat16")
-CHANGES = {BASE: [_BFLOAT16], "float32": [], THREEFRY: [_BFLOAT16]}
+CHANGES = {BASE: [_BFLOAT16], "plain_products": [], THREEFRY: [_BFLOAT16]}
 """Row -> changes of the config's settings."""
 _WITH_THREEFRY = (sys.executable, "-m", "experiments.benchmarks.plain_forms", "threefry_dropout")
 PROGRAMS = dict.fromkeys(CHANGES, PROGRAM) | {THREEFRY: (*_WITH_THREEFRY, "jaxformer")}
@@ -44,12 +56,12 @@ def main() -> int:
 
     def work() -> None:
         members = make_members(chosen.workdir, chosen.seeds)
-        write_manifest(chosen.workdir, Manifest("laptop", members))
+        write_manifest(chosen.workdir, extended(chosen.workdir, members))
         failures = [
-            f"{outcome.member.id}: {outcome.failure}"
-            for row, program in PROGRAMS.items()
+            f"{outcome.member.id}: {outcome.failure.rstrip('.')}"
+            for program in dict.fromkeys(PROGRAMS.values())
             for outcome in run_local(
-                [member for member in members if member.row == row],
+                [member for member in members if PROGRAMS[member.row] == program],
                 chosen.workdir,
                 _Watch(),
                 jobs=chosen.jobs,
@@ -58,7 +70,7 @@ def main() -> int:
             if outcome.failure
         ]
         if failures:
-            raise Mistake(f"{'; '.join(failures)}. The same command tries it again.")
+            raise Mistake(f"{'; '.join(failures)}. The same command tries again what has failed.")
 
     return answered("equal_bleu", work)
 
@@ -66,6 +78,26 @@ def main() -> int:
 def make_members(folder: str, seeds: int) -> Sequence[Member]:
     """Returns the trainings: every row with every seed."""
     return expand([_row(label) for label in CHANGES], range(seeds), folder)
+
+
+def extended(folder: str, members: Sequence[Member]) -> Manifest:
+    """Returns the manifest of these members and of those that the folder has already.
+
+    Raises: Mistake if it is the folder of something else or in a bucket, or a member was trained
+      with other settings.
+    """
+    place = open_workdir(folder)
+    if in_bucket(place):
+        raise Mistake(f"{place} lies in a bucket, where members' logs cannot grow. Give another.")
+    before = read_manifest(place)
+    others = {member.group for member in before.members} - {GROUP} if before else set()
+    if others:
+        raise Mistake(f"{place} is the folder of a sweep of {', '.join(others)}. Give another.")
+    for member in members:
+        if (place / member.workdir / "config.json").exists():
+            check_config(place / member.workdir, member.config)
+    now = Manifest("laptop", members)
+    return extend(before, now) if before else now
 
 
 def _row(label: str) -> Row:

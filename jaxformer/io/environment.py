@@ -6,6 +6,7 @@ import os
 import pathlib
 import platform
 import subprocess
+import sys
 from collections.abc import Collection
 from importlib import metadata
 from typing import Any
@@ -46,8 +47,18 @@ def devices() -> dict[str, Any]:
         "kind": first.device_kind,
         "count": jax.device_count(),
         "processes": jax.process_count(),
-        "cpus": os.cpu_count(),
+        "cpus": cpus(),
     }
+
+
+def cpus() -> int:
+    """The processor cores that this process may run on, on which its number of threads depends.
+
+    All of the machine where the system does not say.
+    """
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def allocator() -> str:

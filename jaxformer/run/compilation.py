@@ -5,14 +5,18 @@ import os
 import platform
 from pathlib import Path
 
+from jaxformer.io.environment import cpus
+
 _LEAST_SECONDS = 0.1
 """Programs that compile faster are not worth a file."""
 
 
 def default_cache_dir() -> Path:
-    """`$XDG_CACHE_HOME/jaxformer/compilation`, or the same under `~/.cache`, and the kind of CPU.
+    """`$XDG_CACHE_HOME/jaxformer/compilation`, or the same under `~/.cache`, and what a CPU is.
 
-    A program for one CPU may not run on another, and a home folder may be shared by several.
+    A program for one CPU may not run on another, and a home folder may be shared by several. XLA
+    cuts a CPU's program for so many threads as the process has cores, which its key in the cache
+    does not say.
     """
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "jaxformer" / "compilation" / _cpu()
@@ -46,4 +50,4 @@ def _cpu() -> str:
     # Of one core; "flags" on x86, "Features" on Arm.
     features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     digest = hashlib.sha256(features.encode()).hexdigest()[:8]
-    return f"{platform.machine()}-{digest}"
+    return f"{platform.machine()}-{digest}-{cpus()}"

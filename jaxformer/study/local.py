@@ -78,6 +78,7 @@ def run_local(
     Raises: KeyboardInterrupt after everything has been stopped.
     """
     waiting, running, outcomes = deque(members), list[_Attempt](), list[Outcome]()
+    jobs = min(jobs, max(1, len(waiting)))
 
     def end(outcome: Outcome) -> None:
         outcomes.append(outcome)
@@ -87,11 +88,7 @@ def run_local(
         try:
             while (waiting or running) and not interruptions:
                 while waiting and len(running) < jobs:
-                    cores = share(
-                        (attempt.cores for attempt in running),
-                        processes=jobs,
-                        to_start=len(waiting),
-                    )
+                    cores = share((attempt.cores for attempt in running), jobs)
                     member = waiting.popleft()
                     # Asked only now: another process may have finished it.
                     if read_scores(folder, member) is not None:

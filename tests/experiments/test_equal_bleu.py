@@ -1,6 +1,8 @@
 """Trainings with and without a trick: what they differ in, and how they are run."""
 
+import json
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -8,31 +10,32 @@ from experiments import equal_bleu
 from experiments.benchmarks import plain_forms
 from jaxformer.model import Dropout
 from jaxformer.study.local import PROGRAM, Outcome
-from jaxformer.study.manifest import read_manifest
+from jaxformer.study.manifest import Manifest, read_manifest, write_manifest
 
 
 def test_rows_differ_in_the_trick_alone():
-    base, float32, threefry = equal_bleu.make_members("runs/x", 1)
-    assert (base.row, float32.row, threefry.row) == ("base", "float32", "threefry")
+    base, plain, threefry = equal_bleu.make_members("runs/x", 1)
+    assert (base.row, plain.row, threefry.row) == ("base", "plain_products", "threefry")
     assert base.config["model"]["product_dtype"] == "bfloat16"
     assert base.config["train"]["dropout_rate"] > 0
     assert threefry.config == base.config
-    model = {**float32.config["model"], "product_dtype": "bfloat16"}
-    assert {**float32.config, "model": model} == base.config
-    assert float32.config["model"]["product_dtype"] == ""
+    model = {**plain.config["model"], "product_dtype": "bfloat16"}
+    assert {**plain.config, "model": model} == base.config
+    assert plain.config["model"]["product_dtype"] == ""
     # The command line says what the config is made of.
     assert "--config.model.product_dtype=bfloat16" in threefry.argv
-    assert not any("product_dtype" in word for word in float32.argv)
+    assert not any("product_dtype" in word for word in plain.argv)
 
 
 @pytest.fixture
 def script(monkeypatch, tmp_path, capsys):
     """Returns the function that runs the script, where members end as they are told to."""
-    asked = []
+    asked, calls = [], []
 
-    def run(failure=""):
+    def run(failure="", seeds=2):
         def run_local(members, folder, watch, *, jobs, program):
             outcomes = [Outcome(member, 1.0, failure) for member in members]
+            calls.append(len(members))
             asked.extend((member.id, program, jobs) for member in members)
             for outcome in outcomes:
                 watch.started(outcome.member)
@@ -42,9 +45,13 @@ def script(monkeypatch, tmp_path, capsys):
         monkeypatch.setattr(equal_bleu, "run_local", run_local)
         folder = tmp_path / "sweep"
         monkeypatch.setattr(
-            sys, "argv", ["equal_bleu", f"--workdir={folder}", "--seeds=2", "--jobs=3"]
+            sys, "argv", ["equal_bleu", f"--workdir={folder}", f"--seeds={seeds}", "--jobs=3"]
         )
-        return equal_bleu.main(), asked, folder, capsys.readouterr()
+        code = equal_bleu.main()
+        # As many at a time as have the same program.
+        assert calls in ([], [2 * seeds, seeds])
+        calls.clear()
+        return code, asked, folder, capsys.readouterr()
 
     return run
 
@@ -61,14 +68,42 @@ def test_each_row_is_run_with_its_form_and_the_folder_is_a_sweep(script):
             )  # fmt: skip
         else:
             assert program == PROGRAM
-    assert "equal_bleu/float32/seed=1: finished" in said.out
+    assert "equal_bleu/plain_products/seed=1: finished" in said.out
+
+
+def test_fewer_seeds_leave_the_others_on_the_manifest(script):
+    script(seeds=2)
+    code, _, folder, _ = script(seeds=1)
+    assert code == 0
+    assert [member.seed for member in read_manifest(folder).members] == [0, 0, 0, 1, 1, 1]
+
+
+def test_another_sweep_is_left_as_it_is(script, tmp_path):
+    (member, *_) = equal_bleu.make_members("x", 1)
+    other = replace(member, group="a_heads", id="a_heads/h=1/seed=0")
+    write_manifest(tmp_path / "sweep", Manifest("laptop", [other]))
+    code, asked, folder, said = script()
+    assert (code, asked) == (2, [])
+    assert "is the folder of a sweep of a_heads. Give another." in said.err
+    assert read_manifest(folder).members == [other]
+
+
+def test_a_member_that_was_trained_otherwise_is_refused(script, tmp_path):
+    member = equal_bleu.make_members("x", 1)[0]
+    workdir = tmp_path / "sweep" / member.workdir
+    workdir.mkdir(parents=True)
+    config = {**member.config, "train": {**member.config["train"], "num_steps": 7}}
+    (workdir / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    code, asked, _, said = script()
+    assert (code, asked) == (2, [])
+    assert "num_steps" in said.err
 
 
 def test_what_fails_is_said(script):
-    code, _, _, said = script("there is no room")
+    code, _, _, said = script("There is no room.")
     assert code == 2
-    assert said.err.startswith("equal_bleu: equal_bleu/base/seed=0: there is no room; ")
-    assert said.err.endswith("The same command tries it again.\n")
+    assert said.err.startswith("equal_bleu: equal_bleu/base/seed=0: There is no room; ")
+    assert said.err.endswith("There is no room. The same command tries again what has failed.\n")
 
 
 def test_a_command_is_run_with_the_form_in_its_place(monkeypatch):

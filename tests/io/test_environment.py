@@ -47,8 +47,17 @@ def test_devices_are_counted():
         "kind": jax.devices()[0].device_kind,
         "count": jax.device_count(),
         "processes": 1,
-        "cpus": os.cpu_count(),
+        "cpus": environment.cpus(),
     }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says which cores a process has")
+def test_cores_are_those_of_the_process(monkeypatch):
+    assert environment.cpus() == len(os.sched_getaffinity(0))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5, 6})
+    assert environment.cpus() == 3
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert environment.cpus() == os.cpu_count()
 
 
 def test_commit_and_dirtiness(checkout):

@@ -29,6 +29,10 @@ def test_programs_are_kept_in_the_users_cache(tmp_path, cache_options, monkeypat
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     folder = compilation.enable_cache()
     assert folder.is_relative_to(tmp_path / "jaxformer" / "compilation")
+    # A program is cut for so many threads as there are cores.
+    with monkeypatch.context() as patch:
+        patch.setattr(compilation, "cpus", lambda: 77)
+        assert compilation.default_cache_dir() != folder
     script = (
         "from jaxformer.run.compilation import enable_cache; import jax, jax.numpy as jnp; "
         "enable_cache(); jax.config.update('jax_persistent_cache_min_compile_time_secs', 0); "
