@@ -1,16 +1,16 @@
 """What Table 3 at a laptop's scale is trained with: batch and peak rate, chosen with base alone.
 
 Command:   jaxformer sweep configs/table3_budget.py --scale=laptop --workdir=runs/table3_budget
-           (faster: --jobs=2, and --config.model.product_dtype=bfloat16 where it pays)
+           (here with --jobs=2 and --config.model.product_dtype=bfloat16)
 Hardware:  two CPU cores.
-Time:      a row in 10 to 20 minutes; two at a time, each on one core, in 23.
+Time:      two at a time, each on a core of its own, in 23 minutes; alone 14 to 25.
 Expected:  with bfloat16 products, one seed, sacreBLEU (perplexity) on the validation split:
            tokens=2048: peak 1.3 32.4 (8.33), 2.6 35.8 (6.86), 5.2 34.2 (7.49);
            tokens=1024: peak 1.3 34.3 (7.34), 2.6 35.5 (6.66), 5.2 28.0 (10.56)
            (experiments/results/table3_laptop/budget).
 
-The first row has the highest BLEU and is base.py's `laptop`; half the batch at the same peak is
-within the noise of a seed.
+The first row has the highest BLEU and is base.py's `laptop`. Half the batch at the same peak is 0.2
+BLEU behind, which one seed cannot tell, and has the lower perplexity.
 
 Every row sees as many tokens, twelve epochs of Multi30k, and warms up for a fifth of them. A rate
 is the factor of Eq. 3; a label says what it peaks at for base's width, in thousandths:

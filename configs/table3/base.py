@@ -52,8 +52,8 @@ def laptop() -> ConfigDict:
     """Returns base's settings at a laptop's scale."""
     config = runpy.run_path(str(_CONFIGS / "base.py"))["get_config"]()
     # The budget of every row: twelve epochs of Multi30k, a fifth of it warm-up, up to a rate
-    # of 2.6e-3 at base's width (Eq. 3), as the sweep ../table3_budget.py chose them. Dropout is
-    # the paper's 0.1, not Transformer-Tiny's 0.3, which is for ten times the budget.
+    # of 2.6e-3 at base's width (Eq. 3). The sweep ../table3_budget.py chose batch and rate.
+    # Dropout is the paper's 0.1, not Transformer-Tiny's 0.3, which is for ten times the budget.
     config.data.source_tokens = 2048
     config.data.target_tokens = 2048
     config.train.num_steps = 3000

@@ -4,8 +4,9 @@
 
 On the same cores: one training on all of them (`one`), two at once that share them (`shared`), and
 two at once on half of them each (`apart`). Each timed training is a process; a figure is the sum of
-the target tokens a second of those that run at once. Passes go through the three in turn, every
-second one backwards. Give the machine nothing else to do meanwhile.
+the target tokens a second of those that run at once, which start together and are timed for equally
+long, so that all but the ends of their times is one and the same. Passes go through the three in
+turn, every second one backwards. Give the machine nothing else to do meanwhile.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from experiments.shared.processes import allocators, run_alone
 from jaxformer.cli.mistakes import Mistake, answered
 from jaxformer.cli.options import whole_number
 from jaxformer.files import replace_file
-from jaxformer.study.cores import ANY, keep_to
+from jaxformer.study.cores import ANY, keep_to, share
 
 _JOBS = 2
 
@@ -51,11 +52,13 @@ def measure(chosen: argparse.Namespace) -> None:
 
     Raises: Mistake if there are no two cores to choose from.
     """
-    ways = make_ways(cores())
+    ways = make_ways()
+    allocator = list(allocators())[-1]
     record: dict[str, Any] = {
         "settings": {
             name: getattr(chosen, name) for name in ("size", "product_dtype", "passes", "seconds")
-        },
+        }
+        | {"allocator": allocator, "cores": {way: [*map(sorted, ways[way])] for way in ways}},
         "load_before": os.getloadavg()[0],
         "environment": describe(),
         "results": {name: [] for name in ways},
@@ -65,65 +68,64 @@ def measure(chosen: argparse.Namespace) -> None:
         write_batches(folder / "batches.npy", SIZES[chosen.size])
         # So that all that is timed finds its programs compiled.
         for places in ways.values():
-            train(places, chosen, folder, seconds=0.1)
+            train(places, chosen, folder, allocator, seconds=0.1)
         for number in range(chosen.passes):
             for way in list(ways) if number % 2 == 0 else list(ways)[::-1]:
-                found = train(ways[way], chosen, folder, seconds=chosen.seconds)
+                found = train(ways[way], chosen, folder, allocator, seconds=chosen.seconds)
                 record["results"][way].append(found)
-                say(f"pass {number + 1}: {way}: {sum(found):,.0f} tokens a second")
-    rates = {way: [sum(found) for found in passes] for way, passes in record["results"].items()}
-    record["tokens_per_second"] = {way: spread(found) for way, found in rates.items()}
-    record["ratios_to_one"] = {
-        way: ratios(rates[way], rates["one"]) for way in rates if way != "one"
-    }
-    replace_file(chosen.out, json.dumps(record, indent=2) + "\n")
+                say(f"pass {number + 1}: {way}: {_sum(found):,.0f} tokens a second")
+            rates = {way: [*map(_sum, passes)] for way, passes in record["results"].items()}
+            record["tokens_per_second"] = {way: spread(found) for way, found in rates.items()}
+            record["ratios_to_one"] = {
+                way: ratios(rates[way], rates["one"]) for way in rates if way != "one"
+            }
+            replace_file(chosen.out, json.dumps(record, indent=2) + "\n")
     print(json.dumps({name: record[name] for name in ("tokens_per_second", "ratios_to_one")}))
 
 
-def cores() -> Sequence[int]:
-    """Returns the cores that this process may run on.
+def make_ways() -> dict[str, list[frozenset[int]]]:
+    """Returns way -> the cores of each process that runs at once, as `sweep --jobs` gives them.
 
-    Raises: Mistake if they are fewer than two, or the system does not say.
+    Raises: Mistake if there are no two cores for two processes, or the system does not say.
     """
-    if sys.platform != "linux":
-        raise Mistake("Cores can be chosen on Linux only. Run it there.")
-    found = sorted(os.sched_getaffinity(0))
-    if len(found) < _JOBS:
-        raise Mistake(f"Two trainings need two cores, and this process may run on {len(found)}.")
-    return found
-
-
-def make_ways(found: Sequence[int]) -> dict[str, list[frozenset[int]]]:
-    """Returns way -> the cores of each process that runs at once."""
-    half = len(found) // _JOBS
-    return {
-        "one": [ANY],
-        "shared": [ANY] * _JOBS,
-        "apart": [frozenset(found[part * half : (part + 1) * half]) for part in range(_JOBS)],
-    }
+    apart: list[frozenset[int]] = []
+    for _ in range(_JOBS):
+        apart.append(share(apart, _JOBS))
+    if not all(apart):
+        raise Mistake("Two trainings need a core each, and a system that gives them one: Linux.")
+    return {"one": [ANY], "shared": [ANY] * _JOBS, "apart": apart}
 
 
 def train(
-    places: Sequence[frozenset[int]], chosen: argparse.Namespace, folder: Path, *, seconds: float
-) -> list[float]:
-    """Runs trainings at once, one on each of `places`; returns target tokens a second of each."""
+    places: Sequence[frozenset[int]],
+    chosen: argparse.Namespace,
+    folder: Path,
+    allocator: str,
+    *,
+    seconds: float,
+) -> list[dict[str, Any]]:
+    """Runs trainings at once, one on each of `places`; returns what each reports."""
     arguments = ["train", f"--size={chosen.size}", f"--batches={folder / 'batches.npy'}"]
     if chosen.product_dtype:
         arguments.append(f"--product_dtype={chosen.product_dtype}")
+    variables = allocators()[allocator]
 
-    def run(place: frozenset[int]) -> float:
+    def run(place: frozenset[int]) -> dict[str, Any]:
         with keep_to(place):
-            found = run_alone(
+            return run_alone(
                 sys.executable,
                 "experiments.benchmarks.ours",
                 [*arguments, f"--seconds={seconds}"],
-                allocator=list(allocators().values())[-1],
+                allocator=variables,
                 environment={"XDG_CACHE_HOME": str(folder / "cache")},
             )
-        return found["tokens_per_second"]
 
     with ThreadPoolExecutor(len(places)) as pool:
         return list(pool.map(run, places))
+
+
+def _sum(found: Sequence[dict[str, Any]]) -> float:
+    return sum(each["tokens_per_second"] for each in found)
 
 
 if __name__ == "__main__":

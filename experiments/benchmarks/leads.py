@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("--page", type=Path, help="page whose table is made anew")
     chosen = parser.parse_args()
     for option, known in (("only", LEADS), ("sizes", SIZES)):
-        names = getattr(chosen, option).split(",")
+        names = list(dict.fromkeys(getattr(chosen, option).split(",")))
         setattr(chosen, option, names)
         for name in names:
             if name not in known:
@@ -78,7 +78,11 @@ def read(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise Mistake(f"{path} is no file: nothing was measured there. Leave --report out.")
-    return json.loads(path.read_text(encoding="utf-8"))
+    record = json.loads(path.read_text(encoding="utf-8"))
+    known = {name for name, lead in LEADS.items() if lead.variants}
+    if other := sorted(record.get("results", {}).keys() - known):
+        raise Mistake(f"{path} measures {', '.join(other)}, which are no leads. Measure it anew.")
+    return record
 
 
 def measure(

@@ -296,7 +296,7 @@ def test_a_record_is_measured_and_its_table_put_on_a_page(script, tmp_path, caps
     page = tmp_path / "page.md"
     page.write_text("a\n<!-- tables: measured -->\n<!-- tables: end -->\nb\n", encoding="utf-8")
     code, asked = script(
-        "--only=dropout,devices,cache", "--sizes=smoke", "--passes=2", "--seconds=3"
+        "--only=dropout,devices,cache,dropout", "--sizes=smoke,smoke", "--passes=2", "--seconds=3"
     )
     assert code == 0
     record = json.loads((tmp_path / "leads.json").read_text(encoding="utf-8"))
@@ -350,3 +350,12 @@ def test_a_wrong_argument_is_one_sentence(argument, said, script, capsys):
 def test_without_a_record_there_is_no_table(script, capsys):
     assert script("--report")[0] == 2
     assert capsys.readouterr().err.startswith("leads: leads.json is no file: nothing was measured")
+
+
+def test_a_record_of_another_form_is_refused(script, tmp_path, capsys):
+    record = {**RECORD, "results": {"step": {"tiny": [report(1.0)]}, "kept": {}}}
+    (tmp_path / "leads.json").write_text(json.dumps(record), encoding="utf-8")
+    assert script("--report")[0] == 2
+    assert "leads.json measures step, which are no leads. Measure it anew." in (
+        capsys.readouterr().err
+    )
