@@ -141,7 +141,7 @@ LEADS = {
     "compacting": Lead(
         "finished sentences dropped from the batch",
         "no",
-        why="not tried: a batch is searched until its last sentence ends",
+        why="not tried; on captions it could save at most 1.85 times, by halves 1.68 (below)",
     ),
     "sorting": Lead("input sorted by length", "yes", "sorted", "order of input"),
     "cache": Lead(
