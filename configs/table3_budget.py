@@ -3,7 +3,7 @@
 Command:   jaxformer sweep configs/table3_budget.py --scale=laptop --workdir=runs/table3_budget
            (here with --jobs=2 and --config.model.product_dtype=bfloat16)
 Hardware:  two CPU cores.
-Time:      two at a time, each on a core of its own, in 23 minutes; alone 14 to 25.
+Time:      two at a time, each kept to one core, in 23 minutes; alone 14 to 25.
 Expected:  with bfloat16 products, one seed, sacreBLEU (perplexity) on the validation split:
            tokens=2048: peak 1.3 32.4 (8.33), 2.6 35.8 (6.86), 5.2 34.2 (7.49);
            tokens=1024: peak 1.3 34.3 (7.34), 2.6 35.5 (6.66), 5.2 28.0 (10.56)

@@ -14,24 +14,16 @@ without it.
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
-from jaxformer.cli import config as config_lib
 from jaxformer.cli.mistakes import Mistake, answered
 from jaxformer.cli.options import whole_number
+from jaxformer.cli.rows import rows_of_product
+from jaxformer.cli.sweep import extended
 from jaxformer.cli.workdir import open_workdir
 from jaxformer.files import in_bucket
-from jaxformer.io.record import check_config
 from jaxformer.study.local import PROGRAM, Outcome, run_local
-from jaxformer.study.manifest import (
-    BASE,
-    Manifest,
-    Member,
-    Row,
-    expand,
-    extend,
-    read_manifest,
-    write_manifest,
-)
+from jaxformer.study.manifest import BASE, Manifest, Member, Row, expand, write_manifest
 
 GROUP = "equal_bleu"
 THREEFRY = "threefry"
@@ -56,7 +48,7 @@ def main() -> int:
 
     def work() -> None:
         members = make_members(chosen.workdir, chosen.seeds)
-        write_manifest(chosen.workdir, extended(chosen.workdir, members))
+        write(chosen.workdir, members)
         failures = [
             f"{outcome.member.id}: {outcome.failure.rstrip('.')}"
             for program in dict.fromkeys(PROGRAMS.values())
@@ -80,32 +72,24 @@ def make_members(folder: str, seeds: int) -> Sequence[Member]:
     return expand([_row(label) for label in CHANGES], range(seeds), folder)
 
 
-def extended(folder: str, members: Sequence[Member]) -> Manifest:
-    """Returns the manifest of these members and of those that the folder has already.
+def write(folder: str, members: Sequence[Member]) -> None:
+    """Writes the manifest of these members and of those that the folder has already.
 
-    Raises: Mistake if it is the folder of something else or in a bucket, or a member was trained
-      with other settings.
+    Raises: Mistake or ValueError if it is the folder of something else or in a bucket, or a member
+      was trained with other settings.
     """
     place = open_workdir(folder)
     if in_bucket(place):
         raise Mistake(f"{place} lies in a bucket, where members' logs cannot grow. Give another.")
-    before = read_manifest(place)
-    others = {member.group for member in before.members} - {GROUP} if before else set()
-    if others:
+    manifest = extended(place, Manifest("laptop", members))
+    if others := {member.group for member in manifest.members} - {GROUP}:
         raise Mistake(f"{place} is the folder of a sweep of {', '.join(others)}. Give another.")
-    for member in members:
-        if (place / member.workdir / "config.json").exists():
-            check_config(place / member.workdir, member.config)
-    now = Manifest("laptop", members)
-    return extend(before, now) if before else now
+    write_manifest(place, manifest)
 
 
 def _row(label: str) -> Row:
-    tree = config_lib.load(_SPEC)
-    overrides = config_lib.override(tree, CHANGES[label])
-    config_lib.resolve_paths(tree)
-    arguments = [f"--config={_SPEC}", *(f"--config.{key}={text}" for key, text in CHANGES[label])]
-    return Row(GROUP, label, overrides, None, tree.to_dict(), arguments)
+    (row,), _ = rows_of_product(_SPEC, [], CHANGES[label])
+    return replace(row, group=GROUP, label=label, overrides=dict(CHANGES[label]))
 
 
 class _Watch:

@@ -1,20 +1,22 @@
-"""Whether trainings are faster beside each other, each on cores of its own: `sweep --jobs`.
+"""Whether two trainings at once do more than one after another, and on cores of their own yet more.
 
     python -m experiments.benchmarks.jobs --out=jobs.json [--size=tiny] [--passes=5]
 
-On the same cores: one training on all of them (`one`), two at once that share them (`shared`), and
-two at once on half of them each (`apart`). Each timed training is a process; a figure is the sum of
-the target tokens a second of those that run at once, which start together and are timed for equally
-long, so that all but the ends of their times is one and the same. Passes go through the three in
-turn, every second one backwards. Give the machine nothing else to do meanwhile.
+One training on all cores (`one`), two at once that share them (`shared`), as `sweep --jobs=2` runs
+members, and two at once that are kept to half of them each (`apart`). Each timed training is a
+process; a figure is the sum of the target tokens a second of those that run at once, which start
+together and are timed for equally long, so that all but the ends of their times is one and the
+same. Passes go through the three in turn, every second one backwards. Give the machine nothing else
+to do meanwhile.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,9 +28,6 @@ from experiments.shared.processes import allocators, run_alone
 from jaxformer.cli.mistakes import Mistake, answered
 from jaxformer.cli.options import whole_number
 from jaxformer.files import replace_file
-from jaxformer.study.cores import ANY, keep_to, share
-
-_JOBS = 2
 
 
 def main() -> int:
@@ -53,7 +52,7 @@ def measure(chosen: argparse.Namespace) -> None:
     Raises: Mistake if there are no two cores to choose from.
     """
     ways = make_ways()
-    allocator = list(allocators())[-1]
+    allocator, variables = list(allocators().items())[-1]
     record: dict[str, Any] = {
         "settings": {
             name: getattr(chosen, name) for name in ("size", "product_dtype", "passes", "seconds")
@@ -68,10 +67,10 @@ def measure(chosen: argparse.Namespace) -> None:
         write_batches(folder / "batches.npy", SIZES[chosen.size])
         # So that all that is timed finds its programs compiled.
         for places in ways.values():
-            train(places, chosen, folder, allocator, seconds=0.1)
+            train(places, chosen, folder, variables, seconds=0.1)
         for number in range(chosen.passes):
             for way in list(ways) if number % 2 == 0 else list(ways)[::-1]:
-                found = train(ways[way], chosen, folder, allocator, seconds=chosen.seconds)
+                found = train(ways[way], chosen, folder, variables, seconds=chosen.seconds)
                 record["results"][way].append(found)
                 say(f"pass {number + 1}: {way}: {_sum(found):,.0f} tokens a second")
             rates = {way: [*map(_sum, passes)] for way, passes in record["results"].items()}
@@ -84,23 +83,38 @@ def measure(chosen: argparse.Namespace) -> None:
 
 
 def make_ways() -> dict[str, list[frozenset[int]]]:
-    """Returns way -> the cores of each process that runs at once, as `sweep --jobs` gives them.
+    """Returns way -> the cores that each process which runs at once is kept to; empty for any.
 
     Raises: Mistake if there are no two cores for two processes, or the system does not say.
     """
-    apart: list[frozenset[int]] = []
-    for _ in range(_JOBS):
-        apart.append(share(apart, _JOBS))
-    if not all(apart):
+    cores = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
+    half = len(cores) // 2
+    if not half:
         raise Mistake("Two trainings need a core each, and a system that gives them one: Linux.")
-    return {"one": [ANY], "shared": [ANY] * _JOBS, "apart": apart}
+    anywhere: frozenset[int] = frozenset()
+    apart = [frozenset(cores[:half]), frozenset(cores[half : 2 * half])]
+    return {"one": [anywhere], "shared": [anywhere] * 2, "apart": apart}
+
+
+@contextlib.contextmanager
+def keep_to(cores: frozenset[int]) -> Generator[None]:
+    """What the calling thread starts in this context stays on these cores; on any if empty."""
+    if sys.platform != "linux" or not cores:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def train(
     places: Sequence[frozenset[int]],
     chosen: argparse.Namespace,
     folder: Path,
-    allocator: str,
+    allocator: Mapping[str, str],
     *,
     seconds: float,
 ) -> list[dict[str, Any]]:
@@ -108,7 +122,6 @@ def train(
     arguments = ["train", f"--size={chosen.size}", f"--batches={folder / 'batches.npy'}"]
     if chosen.product_dtype:
         arguments.append(f"--product_dtype={chosen.product_dtype}")
-    variables = allocators()[allocator]
 
     def run(place: frozenset[int]) -> dict[str, Any]:
         with keep_to(place):
@@ -116,7 +129,7 @@ def train(
                 sys.executable,
                 "experiments.benchmarks.ours",
                 [*arguments, f"--seconds={seconds}"],
-                allocator=variables,
+                allocator=allocator,
                 environment={"XDG_CACHE_HOME": str(folder / "cache")},
             )
 

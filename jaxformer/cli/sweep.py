@@ -150,7 +150,7 @@ def run(argv: Sequence[str]) -> int:
         )
     with mistakes():
         members = expand(rows, seeds, chosen.workdir)
-        manifest = _extend(folder, Manifest(scale, members))
+        manifest = extended(folder, Manifest(scale, members))
         members = _choose(members, chosen.only)
         check_models(rows)
         write_manifest(chosen.workdir, manifest)
@@ -192,7 +192,7 @@ def _launch(
     return launch(chosen, member_jobs(members, chosen.workdir), manifest)
 
 
-def _extend(folder: Path, manifest: Manifest) -> Manifest:
+def extended(folder: Path, manifest: Manifest) -> Manifest:
     """Returns the manifest with what the folder has already, which must not be trained otherwise.
 
     Raises: ValueError or Mistake if it is.

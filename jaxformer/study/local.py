@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from jaxformer.study.cores import keep_to, share
 from jaxformer.study.manifest import Member
 from jaxformer.study.standing import read_scores
 
@@ -66,8 +65,7 @@ def run_local(
 
     Finished ones are passed over; a training that was stopped goes on, since that is what its
     command does. Everything a member prints is appended to log.txt in its workdir. Ctrl-C, SIGTERM
-    and SIGHUP stop what runs. Members that run at once each have processor cores of their own,
-    where that can be (see `cores`). To be called in the process's main thread.
+    and SIGHUP stop what runs. To be called in the process's main thread.
 
     Args:
       folder: of the manifest.
@@ -78,7 +76,6 @@ def run_local(
     Raises: KeyboardInterrupt after everything has been stopped.
     """
     waiting, running, outcomes = deque(members), list[_Attempt](), list[Outcome]()
-    jobs = min(jobs, max(1, len(waiting)))
 
     def end(outcome: Outcome) -> None:
         outcomes.append(outcome)
@@ -88,7 +85,6 @@ def run_local(
         try:
             while (waiting or running) and not interruptions:
                 while waiting and len(running) < jobs:
-                    cores = share((attempt.cores for attempt in running), jobs)
                     member = waiting.popleft()
                     # Asked only now: another process may have finished it.
                     if read_scores(folder, member) is not None:
@@ -96,7 +92,7 @@ def run_local(
                         continue
                     watch.started(member)
                     try:
-                        running.append(_Attempt(member, Path(folder), program, cores))
+                        running.append(_Attempt(member, Path(folder), program))
                     except OSError as error:
                         end(Outcome(member, 0.0, _describe(error)))
                 watch.tick([attempt.member for attempt in running])
@@ -115,17 +111,12 @@ def run_local(
 class _Attempt:
     """One attempt at a member: its training, then its evaluation."""
 
-    def __init__(
-        self, member: Member, folder: Path, program: Sequence[str], cores: frozenset[int]
-    ) -> None:
+    def __init__(self, member: Member, folder: Path, program: Sequence[str]) -> None:
         """Starts the training.
-
-        Args:
-          cores: of the processor, for the commands to run on.
 
         Raises: OSError if that cannot be, BlockingIOError if another process is at the member.
         """
-        self.member, self.cores = member, cores
+        self.member = member
         self._folder, self._program = folder, program
         self._commands = deque([member.argv, member.evaluate])
         self._start = time.monotonic()
@@ -188,15 +179,14 @@ class _Attempt:
         command = [*self._program, self._name, *arguments]
         self._log.write(f"$ {shlex.join(command)}\n".encode())
         self._last_words = ""
-        with keep_to(self.cores):
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=subprocess.PIPE,
-                # A terminal's Ctrl-C reaches this process only, which then stops the others.
-                start_new_session=True,
-            )
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.PIPE,
+            # A terminal's Ctrl-C reaches this process only, which then stops the others.
+            start_new_session=True,
+        )
         self._reader = threading.Thread(target=self._read_errors, daemon=True)
         self._reader.start()
 
@@ -219,7 +209,8 @@ class _Attempt:
 def _stop(running: Sequence[_Attempt], interruptions: Sequence[int]) -> None:
     """Asks what runs to leave, and ends what does not; another Ctrl-C ends it at once."""
     for attempt in running:
-        attempt.send(signal.SIGINT)
+        # Not SIGINT: whoever starts a sweep by a shell's & has it ignored, and so have members.
+        attempt.send(signal.SIGTERM)
     before, deadline = len(interruptions), time.monotonic() + _SECONDS_TO_LEAVE
     while len(interruptions) == before and time.monotonic() < deadline:
         if all(attempt.is_over() for attempt in running):

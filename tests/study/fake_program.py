@@ -24,9 +24,6 @@ def main():
     word = json.loads(path.read_bytes()).get(name, "") if path.exists() else ""
     with open(folder / "calls", "a", encoding="utf-8") as calls:
         calls.write(f"{command} {name}\n")
-    if hasattr(os, "sched_getaffinity"):
-        path = workdir / f"cores_of_{command}"
-        path.write_text(json.dumps(sorted(os.sched_getaffinity(0))), encoding="utf-8")
     print(f"{command} speaks", flush=True)
     print(f"{command} warns", file=sys.stderr, flush=True)
     if command == "train":
@@ -37,6 +34,10 @@ def main():
         record = {"checkpoints": [num_steps], "bleu": 30.125, "perplexity": 5.5}
         (workdir / "evaluation").mkdir(exist_ok=True)
         (workdir / "evaluation" / "valid.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def interrupt(number, frame):
+    raise KeyboardInterrupt
 
 
 def train(word, workdir, folder):
@@ -56,8 +57,7 @@ def train(word, workdir, folder):
                 sys.exit("nobody came")
             time.sleep(0.01)
     if word in ("wait", "stay"):
-        if word == "stay":
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if word == "stay" else interrupt)
         try:
             (workdir / "pid").write_text(str(os.getpid()), encoding="utf-8")
             time.sleep(600)

@@ -120,37 +120,6 @@ def test_jobs_run_at_the_same_time(sweep, tmp_path):
     assert watch.most == 2
 
 
-def cores_of(folder, label, command="train"):
-    path = folder / "g" / label / "seed=0" / f"cores_of_{command}"
-    return set(json.loads(path.read_text(encoding="utf-8")))
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process choose its cores")
-def test_members_at_the_same_time_have_cores_of_their_own(sweep, tmp_path):
-    cores = os.sched_getaffinity(0)
-    if len(cores) < 2:
-        pytest.skip("needs two cores")
-    run(sweep(x="meet", y="meet"), tmp_path, jobs=2)
-    one, other = cores_of(tmp_path, "x"), cores_of(tmp_path, "y")
-    assert one
-    assert other
-    assert not one & other
-    assert one | other == cores
-    assert cores_of(tmp_path, "x", "evaluate") == one
-    assert os.sched_getaffinity(0) == cores
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process choose its cores")
-@pytest.mark.parametrize("words", [{"x": ""}, {"x": "meet", "y": "meet"}], ids=["one", "crowd"])
-def test_members_have_all_cores_if_only_one_is_left_or_too_many_run(sweep, tmp_path, words):
-    cores = os.sched_getaffinity(0)
-    if len(words) > 1:
-        # More than there are cores for.
-        words |= {f"z{number}": "" for number in cores}
-    run(sweep(**words), tmp_path, jobs=max(2, len(words)))
-    assert all(cores_of(tmp_path, label) == cores for label in words)
-
-
 def test_a_program_that_does_not_start_is_a_failure(sweep, tmp_path):
     outcomes = run_local(sweep(x="", y=""), tmp_path, Watch(), program=["./nowhere"])
     assert [outcome.failure for outcome in outcomes] == ["./nowhere: No such file or directory"] * 2
@@ -205,6 +174,19 @@ def test_an_interruption_stops_what_runs_cleanly(sweep, tmp_path, number):
     assert watch.told == ["start x", "start y"]
     # And the same command goes on.
     assert run(sweep(x="", y="", z=""), tmp_path) == {"x": "", "y": "", "z": ""}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
+def test_members_leave_cleanly_where_ctrl_c_is_ignored(sweep, tmp_path):
+    # As in what a shell's script starts by &.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    members = sweep(x="wait")
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(members, tmp_path, Interrupting(tmp_path, members, [signal.SIGTERM]))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (tmp_path / "g/x/seed=0/interrupted").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
