@@ -95,6 +95,11 @@ def make_mesh(
     return Mesh(placed, _AXES, axis_types=(AxisType.Auto,) * len(_AXES))
 
 
+def platform_of(mesh: Mesh) -> str:
+    """Returns what the mesh's devices are: "cpu", "gpu" or "tpu", as of `jax.Device`."""
+    return mesh.devices.flat[0].platform
+
+
 def make_abstract_mesh(data: int, fsdp: int, tensor: int, num_devices: int) -> AbstractMesh:
     """Returns the mesh that `make_mesh` would give of devices that are elsewhere.
 

@@ -53,7 +53,7 @@ def _evaluate(config: dict, workdir: Path, wanted: str | None, protocol: str | N
     from jaxformer.run.preparation import fingerprint
     from jaxformer.run.progress import duration
     from jaxformer.run.restoring import count_parameters
-    from jaxformer.sharding import make_layout, num_shares, place_batch
+    from jaxformer.sharding import make_layout, num_shares, place_batch, platform_of
     from jaxformer.train import make_eval_step
 
     start = time.monotonic()
@@ -80,7 +80,7 @@ def _evaluate(config: dict, workdir: Path, wanted: str | None, protocol: str | N
         batches = eval_batches(encoded, config["data"]["target_tokens"], num_shares(mesh))
         model = trained.model.clone(layout=make_layout(mesh))
         found = likelihood(
-            jax.jit(make_eval_step(model, tokens_at_a_time(mesh.devices.flat[0].platform))),
+            jax.jit(make_eval_step(model, tokens_at_a_time(platform_of(mesh)))),
             trained.params,
             (place_batch(batch, mesh) for batch in batches),
         )

@@ -33,6 +33,7 @@ from jaxformer.sharding import (
     make_layout,
     make_mesh,
     num_shares,
+    platform_of,
     state_shardings,
     with_shardings,
 )
@@ -86,7 +87,7 @@ def examine_training(
     data, accumulate = config["data"], config["train"]["accumulate"]
     with mistakes():
         model = build.make_model(config, data["vocab_size"]).clone(layout=make_layout(mesh))
-        train_step, make_state = make_pure(config, model, mesh.devices.flat[0].platform)
+        train_step, make_state = make_pure(config, model, platform_of(mesh))
         state = jax.eval_shape(make_state, np.int64(0), Hyper.create())
         shardings = state_shardings(state, mesh)
         shapes = possible_shapes(

@@ -61,6 +61,7 @@ from jaxformer.sharding import (
     own_shares,
     place_batch,
     place_own_rows,
+    platform_of,
     state_shardings,
     with_shardings,
 )
@@ -107,7 +108,7 @@ def train(
                 "train.patience=0."
             )
         model = build.make_model(config, tokenizer.vocab_size).clone(layout=make_layout(mesh))
-        train_step, make_state = make_pure(config, model, mesh.devices.flat[0].platform)
+        train_step, make_state = make_pure(config, model, platform_of(mesh))
         # Every share of the rows is worked off in as many parts.
         rows_multiple = training["accumulate"] * num_shares(mesh)
         shapes = check_traces(train_step, make_state, text, rows_multiple)
@@ -275,7 +276,7 @@ def _make_validate(
 ) -> Validate | None:
     if text.valid is None or not len(text.valid):
         return None
-    eval_step = jax.jit(make_eval_step(model, tokens_at_a_time(mesh.devices.flat[0].platform)))
+    eval_step = jax.jit(make_eval_step(model, tokens_at_a_time(platform_of(mesh))))
     tokens = config["data"]["target_tokens"]
     batches = list(eval_batches(text.valid, tokens, num_shares(mesh)))
 

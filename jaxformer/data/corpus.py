@@ -1,13 +1,11 @@
 """Opening a parallel corpus by name: `open_corpus("bible").pairs("train")[0]`."""
 
-import contextlib
 import hashlib
 import importlib
 import inspect
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, overload
 
@@ -15,7 +13,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
 from jaxformer.data.prepare import Prepared, default_data_dir, prepare_builder, told_if_damaged
-from jaxformer.files import replace_file, user_path
+from jaxformer.files import user_path
 
 CORPORA = ("bible", "multi30k", "plain_text", "treebank", "wmt14")
 
@@ -23,7 +21,6 @@ _SPLIT_NAMES = {"train": ("train",), "valid": ("valid", "validation", "val"), "t
 # Its module makes it at run time.
 _example: Any = vars(tf_example_pb2)["Example"]
 _CHUNK = 1024
-_FINGERPRINT = ".sha256"
 
 
 class Records(Protocol):
@@ -131,30 +128,9 @@ class Corpus:
             files = [
                 (path.name, path.stat().st_size, path.stat().st_mtime_ns)
                 for path in sorted(self._directory.iterdir())
-                if path.suffix != _FINGERPRINT
             ]
         facts = [str(self._directory.absolute()), self._source, self._target, files]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """sha256, in hexadecimal, of every split's name and pairs.
-
-        It is of the text and not of the files, whose bytes differ from one preparation to the
-        next. Reading millions of pairs takes minutes, so it is kept beside the data.
-        """
-        store = self._directory / f"fingerprint.{self._source}-{self._target}{_FINGERPRINT}"
-        if store.exists():
-            return store.read_text(encoding="ascii").strip()
-        digest = hashlib.sha256()
-        for split in self.splits:
-            digest.update(f"{split} {len(self.pairs(split))}\n".encode())
-            for pair in self.pairs(split):
-                for text in pair:
-                    data = text.encode()
-                    digest.update(len(data).to_bytes(8, "little") + data)
-        _write_if_allowed(store, digest.hexdigest() + "\n")
-        return digest.hexdigest()
 
 
 def open_corpus(
@@ -272,9 +248,3 @@ def _builder_class(name: str) -> type[tfds.core.DatasetBuilder]:
     ):
         raise ValueError(f"Corpus {name!r} is not a TFDS builder class but {builder_class!r}.")
     return builder_class
-
-
-def _write_if_allowed(path: Path, text: str) -> None:
-    """Writes a small file whole or not at all; a read-only folder is no error."""
-    with contextlib.suppress(OSError):
-        replace_file(path, text)

@@ -70,14 +70,6 @@ def test_a_changed_file_is_read_again(tmp_path, files):
     assert read(tmp_path, "valid", **role) == PAIRS
 
 
-def test_fingerprint_tells_splits_apart(tmp_path, files):
-    def fingerprint(train, test):
-        options = {**files("train", train, train), **files("test", test, test)}
-        return open_corpus("plain_text", data_dir=tmp_path / "data", **options).fingerprint
-
-    assert len({fingerprint("a\nb", "c"), fingerprint("a", "b\nc"), fingerprint("c", "a\nb")}) == 3
-
-
 def test_a_file_that_changes_while_it_is_read_is_not_kept(tmp_path, files, monkeypatch):
     options = files()
     lines_of = plain_text.lines_of

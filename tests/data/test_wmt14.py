@@ -60,7 +60,6 @@ def test_either_direction(prepared, language):
     for ours, theirs in (("train", "train"), ("valid", "validation"), ("test", "test")):
         assert sorted(back.pairs(ours)) == sorted(PAIRS[theirs])
         assert [pair[::-1] for pair in forth.pairs(ours)] == list(back.pairs(ours))
-    assert back.fingerprint != forth.fingerprint
 
 
 @pytest.mark.parametrize("place", ["manual_dir", "JAXFORMER_DATA", "TFDS_DATA_DIR"])
@@ -99,7 +98,6 @@ def test_reading_imports_no_tensorflow(prepared, language):
         "from jaxformer.data.corpus import open_corpus\n"
         "corpus = open_corpus('wmt14', data_dir=sys.argv[1], source='en', target=sys.argv[2])\n"
         "assert len(list(corpus.pairs('train'))) == 3\n"
-        "assert corpus.fingerprint\n"
         "assert 'tensorflow' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script, prepared, language], check=True)
