@@ -55,6 +55,7 @@ def _draw(axes: Axes, rows: Sequence[Row], measure: Measure) -> None:
     spread = find_spread(rows, measure)
     # Better is to the right and upwards, in percent of perplexity or in BLEU.
     unit = 1.0 if measure is BLEU else 100.0
+    named = []
     for row in others:
         difference = compare(row, base, measure, spread)
         if difference.paper is None:
@@ -73,7 +74,7 @@ def _draw(axes: Axes, rows: Sequence[Row], measure: Measure) -> None:
             label=group,
             **_STYLES.get(group, _STYLES["big"]),
         )
-        axes.annotate(row.label, (place, height), (4, 4), textcoords="offset points", fontsize=7)
+        named.append((row.label, place, height))
     axes.margins(0.12)
     # Both signs stand on either axis, that of no row too.
     (left, right), (low, high) = map(_around_zero, (axes.get_xlim(), axes.get_ylim()))
@@ -81,6 +82,17 @@ def _draw(axes: Axes, rows: Sequence[Row], measure: Measure) -> None:
     axes.set_ylim(low, high)
     for across, up in (((left, 0), (0, high)), ((0, right), (low, 0))):
         axes.fill_between(across, *up, color=_GRID, alpha=0.5, linewidth=0, zorder=0)
+    for name, place, height in named:
+        # A name shall end inside.
+        is_left = place < right - (right - left) / 5
+        axes.annotate(
+            name,
+            (place, height),
+            (4 if is_left else -4, 4),
+            textcoords="offset points",
+            ha="left" if is_left else "right",
+            fontsize=7,
+        )
     of = "BLEU" if measure is BLEU else "100 \N{MULTIPLICATION SIGN} the logarithm of perplexity"
     axes.set_xlabel(f"better than base in the paper ({of})", fontsize=9)
     axes.set_ylabel("better than base here", fontsize=9)
