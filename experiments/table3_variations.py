@@ -6,8 +6,8 @@ r"""Table 3 at a smaller scale: which of the paper's differences from base come 
 
 reads OUTPUT/report.json and writes OUTPUT/order.md; with --page also between that page's marks,
 with the picture in a folder beside it, else in OUTPUT. A difference is said to be the paper's, or
-against it, if the interval of 95% of the difference of means leaves out zero. Its width comes of
-the trainings of a row with several seeds, which are taken to lie as far apart in every row.
+against it, if the interval of 95% of the difference of means leaves out zero. Its width comes from
+rows with several seeds; trainings are taken to lie equally far apart in every row.
 """
 
 import argparse
@@ -19,7 +19,6 @@ from experiments.table3.order import read_rows
 from experiments.table3.pictures import draw
 from experiments.table3.tables import tables
 from jaxformer.cli.mistakes import answered
-from jaxformer.io.record import read_object
 
 
 def main() -> int:
@@ -36,9 +35,9 @@ def main() -> int:
 def write(folder: Path, page: str | None) -> None:
     """Writes tables and picture of the report in a folder.
 
-    Raises: Mistake if it is not one of Table 3 with scores, or the page lacks its marks.
+    Raises: Mistake if it is not one of Table 3 with scores of base, or the page lacks its marks.
     """
-    rows = read_rows(read_object(folder / "report.json"))
+    rows = read_rows(folder / "report.json")
     publish(tables(rows), folder / "order.md", page, lambda place: draw(rows, place))
 
 

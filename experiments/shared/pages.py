@@ -24,13 +24,13 @@ def publish(
 
     Raises: Mistake if the page lacks its marks.
     """
-    replace_file(file, text)
     written, pictures = [file], file.parent
     if page:
         place = Path(page)
         write_page(place, text)
         written.append(place)
         pictures = place.with_suffix("")
+    replace_file(file, text)
     written += draw(pictures)
     print(text)
     print(f"Written: {', '.join(map(str, written))}")

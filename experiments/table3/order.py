@@ -4,11 +4,13 @@ import itertools
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from scipy import stats
 
 from jaxformer.cli.mistakes import Mistake
+from jaxformer.io.record import read_object
 
 LEVEL = 0.95
 AS_PAPER, AGAINST, OPEN = "as in the paper", "against the paper", "cannot be told"
@@ -22,17 +24,19 @@ class Measure(NamedTuple):
 
     Attributes:
       key: its name in a report.
-      scale: score -> what is added and compared: perplexities as their logarithms.
+      scale: score -> what is averaged and compared: perplexities as their logarithms.
+      unscale: the way back.
       sign: 1 if more is better, -1 if less is.
     """
 
     key: str
     scale: Callable[[float], float]
+    unscale: Callable[[float], float]
     sign: int
 
 
-PERPLEXITY = Measure("perplexity", math.log, -1)
-BLEU = Measure("bleu", float, 1)
+PERPLEXITY = Measure("perplexity", math.log, math.exp, -1)
+BLEU = Measure("bleu", float, float, 1)
 MEASURES = (PERPLEXITY, BLEU)
 
 
@@ -40,7 +44,7 @@ class Row(NamedTuple):
     """A row of a report, with at least one training that is finished.
 
     Attributes:
-      group: of rows, "base" and "big" among them.
+      group: of rows, by the letter that the paper gives it; "base" and "big" are their own.
       label: as the paper has it.
       settings: of the smaller study, those alone that are not base's.
       values: measure -> score by training.
@@ -104,41 +108,62 @@ class Spread(NamedTuple):
         return quantile * self.deviation * math.sqrt(sum(1 / count for count in counts))
 
 
-def read_rows(report: Json) -> list[Row]:
+def read_rows(path: Path) -> list[Row]:
     """Returns the rows of a report.json that have scores, base first.
 
-    Raises: Mistake if it is no report, or base has none.
+    A training that diverged, whose perplexity is not finite, is left out.
+
+    Raises: Mistake if it is no report of Table 3, or base has no scores.
     """
-    if report.get("version") != 1 or "rows" not in report:
+    report = read_object(path)
+    try:
+        entries = report["rows"] if report["version"] == 1 else ()
+        rows = [row for row in map(_read_row, entries) if row.values[BLEU.key]]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        entries, rows = (), []
+    if not entries:
         raise Mistake(
-            "The file is no report of a sweep in version 1. Write it with `jaxformer report`."
+            f"{path} is no report of a sweep in version 1. Write it with `jaxformer report`."
         )
-    rows = report["rows"]
-    base = next((row for row in rows if row["group"] == "base" and row["bleu"]["values"]), None)
+    if not any(row.paper for row in rows):
+        raise Mistake(
+            f"No row of {path} that is finished has figures of the paper. Give the report of a "
+            "sweep of configs/table3."
+        )
+    base = next((row for row in rows if row.group == "base"), None)
     if base is None:
         raise Mistake(
-            "The report has no scores of Table 3's base, with which rows are compared. Train it, "
-            "and write the report anew."
+            f"{path} has no scores of base, with which rows are compared. Train "
+            "configs/table3/base.py in the same sweep, and write the report anew."
         )
     return [
-        Row(
-            group=row["group"],
-            label=row["label"],
+        row._replace(
             settings={
-                name.removeprefix("model."): value
-                for name, value in row["settings"].items()
-                if value != base["settings"][name]
-            },
-            values={measure.key: list(row[measure.key]["values"].values()) for measure in MEASURES},
-            paper={
-                measure.key: row["paper"][measure.key]
-                for measure in MEASURES
-                if measure.key in row["paper"]
-            },
+                name: value for name, value in row.settings.items() if value != base.settings[name]
+            }
         )
         for row in sorted(rows, key=lambda row: row is not base)
-        if row["bleu"]["values"]
     ]
+
+
+def _read_row(entry: Json) -> Row:
+    """Returns a row with all of its settings."""
+    scores = {
+        seed: {measure.key: float(entry[measure.key]["values"][seed]) for measure in MEASURES}
+        for seed in entry[BLEU.key]["values"]
+    }
+    finite = [each for each in scores.values() if all(map(math.isfinite, each.values()))]
+    return Row(
+        group=entry["letter"] or entry["group"],
+        label=entry["label"],
+        settings={name.removeprefix("model."): value for name, value in entry["settings"].items()},
+        values={measure.key: [each[measure.key] for each in finite] for measure in MEASURES},
+        paper={
+            measure.key: float(entry["paper"][measure.key])
+            for measure in MEASURES
+            if measure.key in entry["paper"]
+        },
+    )
 
 
 def find_spread(rows: Sequence[Row], measure: Measure) -> Spread | None:

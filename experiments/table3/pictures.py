@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.table3.order import BLEU, MEASURES, Measure, Row, compare, find_spread
-from experiments.table3.tables import letter
 from jaxformer.io.plot import picture
 
 if TYPE_CHECKING:
@@ -53,14 +52,13 @@ def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
 def _draw(axes: Axes, rows: Sequence[Row], measure: Measure) -> None:
     base, *others = rows
     spread = find_spread(rows, measure)
-    # Better is to the right and upwards, in percent of perplexity or in BLEU.
+    # Better is to the right and upwards, in hundredths of perplexity's logarithm or in BLEU.
     unit = 1.0 if measure is BLEU else 100.0
     named = []
     for row in others:
         difference = compare(row, base, measure, spread)
         if difference.paper is None:
             continue
-        group = letter(row.group)
         place, height = (
             measure.sign * unit * value for value in (difference.paper, difference.measured)
         )
@@ -71,8 +69,8 @@ def _draw(axes: Axes, rows: Sequence[Row], measure: Measure) -> None:
             markersize=5,
             linestyle="",
             elinewidth=0.8,
-            label=group,
-            **_STYLES.get(group, _STYLES["big"]),
+            label=row.group,
+            **_STYLES.get(row.group, _STYLES["big"]),
         )
         named.append((row.label, place, height))
     axes.margins(0.12)
@@ -95,7 +93,7 @@ def _draw(axes: Axes, rows: Sequence[Row], measure: Measure) -> None:
         )
     of = "BLEU" if measure is BLEU else "100 \N{MULTIPLICATION SIGN} the logarithm of perplexity"
     axes.set_xlabel(f"better than base in the paper ({of})", fontsize=9)
-    axes.set_ylabel("better than base here", fontsize=9)
+    axes.set_ylabel(f"better than base here ({of})", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     axes.axhline(0, color=_GRID, linewidth=0.8, zorder=1)
     axes.axvline(0, color=_GRID, linewidth=0.8, zorder=1)

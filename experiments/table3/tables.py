@@ -20,7 +20,6 @@ from experiments.table3.order import (
     pairs_of_groups,
 )
 
-_ORDERS = ("as in the paper", "the other way")
 NAMES = {PERPLEXITY.key: "perplexity", BLEU.key: "BLEU"}
 
 
@@ -40,14 +39,14 @@ def rows_table(rows: Sequence[Row], measure: Measure) -> str:
     spread = find_spread(rows, measure)
     header = [
         *("group", "row", "here", "trainings", NAMES[measure.key]),
-        *("beside base, here", "beside base, paper", "the sign"),
+        *("beside base, here", "beside base, paper", "the order"),
     ]
     lines = [["", "base", "", *_scores(base, measure), "", "", ""]]
     for row in others:
         difference = compare(row, base, measure, spread)
         lines.append(
             [
-                letter(row.group),
+                row.group,
                 row.label,
                 show_settings(row),
                 *_scores(row, measure),
@@ -65,9 +64,9 @@ def rows_table(rows: Sequence[Row], measure: Measure) -> str:
             else f"{100 * math.expm1(spread.deviation):.1f}%"
         )
         about = (
-            f"The ± is that of {LEVEL:.0%} (Student's t, {spread.freedom} degrees of freedom): "
-            f"trainings of one row have a standard deviation of {size}, pooled over the rows with "
-            "two or more."
+            f"In brackets: the interval of {LEVEL:.0%} (Student's t, {spread.freedom} degrees of "
+            f"freedom). Trainings of one row have a standard deviation of {size}, pooled over the "
+            "rows with two or more."
         )
     return f"{table(header, lines)}\n{about}\n"
 
@@ -75,27 +74,40 @@ def rows_table(rows: Sequence[Row], measure: Measure) -> str:
 def pairs_table(rows: Sequence[Row]) -> str:
     """Returns how many pairs of rows of a group, base among them, have the paper's order.
 
-    A pair that is equal in the paper, or not in it, is not counted.
+    A pair that is equal in the paper, or not in it, is not counted, nor one that is equal here.
     """
-    header = ["pairs in", *(f"{NAMES[m.key]}, {each}" for m in MEASURES for each in _ORDERS)]
+    header = [
+        "pairs in",
+        *(f"{NAMES[m.key]}, {each}" for m in MEASURES for each in (AS_PAPER, AGAINST)),
+    ]
     found = [pairs_of_groups(rows, measure) for measure in MEASURES]
     lines = [
-        [letter(group), *(_count(pairs[group], as_paper) for pairs in found for as_paper in (1, 0))]
+        [
+            group,
+            *(_count(pairs[group], is_papers) for pairs in found for is_papers in (True, False)),
+        ]
         for group in found[0]
     ]
-    about = "In brackets: the pairs of which this can be told, the interval leaving out zero."
+    about = (
+        "Pairs that are equal in the paper, or not in it, are left out. Of rows that differ by "
+        "chance alone, half of the pairs would be as in the paper."
+    )
+    if any(find_spread(rows, measure) for measure in MEASURES):
+        about += " In brackets: the pairs whose interval leaves out zero."
     return f"{table(header, lines)}\n{about}\n"
 
 
 def show(value: float, measure: Measure, margin: float | None = None) -> str:
-    """Returns "+0.34 ± 0.50" of BLEU, "+3.1% ± 1.2%" of perplexity, whose scale is logarithmic."""
-    if measure is BLEU:
-        text = f"{value:+.2f}"
-        return text if margin is None else f"{text} ± {margin:.2f}"
-    text = f"{100 * math.expm1(value):+.1f}%"
-    if margin is None:
-        return text
-    return f"{text} ± {100 * math.exp(value) * math.sinh(margin):.1f}%"
+    """Returns a difference and the ends of its interval, those of logarithms in percent.
+
+    Such as "+0.34 (-0.16 to +0.84)" and "+3.1% (+1.9% to +4.3%)".
+    """
+    ends = [] if margin is None else [value - margin, value + margin]
+    middle, *outer = (
+        f"{each:+.2f}" if measure is BLEU else f"{100 * math.expm1(each):+.1f}%"
+        for each in (value, *ends)
+    )
+    return f"{middle} ({' to '.join(outer)})" if outer else middle
 
 
 def show_settings(row: Row) -> str:
@@ -105,18 +117,17 @@ def show_settings(row: Row) -> str:
     )
 
 
-def letter(group: str) -> str:
-    """Returns "A" for the group `a_heads`; others as they are."""
-    first, underscore, _ = group.partition("_")
-    return first.upper() if underscore and len(first) == 1 else group
-
-
 def _scores(row: Row, measure: Measure) -> list[str]:
     values = row.values[measure.key]
-    return [str(len(values)), f"{statistics.fmean(values):.2f}"]
+    mean = measure.unscale(statistics.fmean(map(measure.scale, values)))
+    return [str(len(values)), f"{mean:.2f}"]
 
 
-def _count(pairs: Sequence[Difference], as_paper: int) -> str:
-    chosen = [pair for pair in pairs if pair.paper and pair.has_papers_sign == bool(as_paper)]
+def _count(pairs: Sequence[Difference], is_papers: bool) -> str:
+    chosen = [
+        pair for pair in pairs if pair.paper and pair.measured and pair.has_papers_sign == is_papers
+    ]
+    if any(pair.margin is None for pair in pairs):
+        return str(len(chosen))
     told = sum(pair.verdict in (AS_PAPER, AGAINST) for pair in chosen)
     return f"{len(chosen)} ({told})"

@@ -1,13 +1,16 @@
 """experiments/table3_variations.py: its intervals cover what they should, and verdicts follow."""
 
+import contextlib
 import json
 import math
 import sys
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 
 from experiments import table3_variations
+from experiments.table3 import pictures
 from experiments.table3.order import (
     AGAINST,
     AS_PAPER,
@@ -25,14 +28,16 @@ from experiments.table3.order import (
     read_rows,
 )
 from experiments.table3.tables import show, tables
+from jaxformer.io.plot import picture
 
 BASE_SETTINGS = {"N": 4, "h": 4, "model.positions": "jaxformer.model.positions:Sinusoidal"}
 
 
-def entry(group, label, bleus, perplexities, paper, **settings):
+def entry(letter, label, bleus, perplexities, paper, **settings):
     """A row of report.json, as far as it is read."""
     return {
-        "group": group,
+        "group": f"file_{letter}",
+        "letter": letter,
         "label": label,
         "settings": {**BASE_SETTINGS, **settings},
         "bleu": {"values": {str(seed): value for seed, value in enumerate(bleus)}},
@@ -46,12 +51,12 @@ def report(*rows):
 
 
 BASE = entry("base", "base", [35.0, 36.0], [7.0, 7.0], {"bleu": 25.8, "perplexity": 4.92})
-WORSE = entry("a_heads", "h=1", [30.0, 30.0], [8.0, 8.4], {"bleu": 24.9, "perplexity": 5.29}, h=1)
-BETTER = entry("a_heads", "h=4", [40.0, 41.0], [6.0, 6.1], {"bleu": 25.5, "perplexity": 5.0}, h=2)
-EQUAL = entry("a_heads", "h=16", [35.4], [7.1], {"bleu": 25.8, "perplexity": 4.91}, h=8)
-OURS = entry("d_regularisation", "dropout=0.3", [33.0], [7.7], {})
+WORSE = entry("A", "h=1", [30.0, 30.0], [8.0, 8.4], {"bleu": 24.9, "perplexity": 5.29}, h=1)
+BETTER = entry("A", "h=4", [40.0, 41.0], [6.0, 6.1], {"bleu": 25.5, "perplexity": 5.0}, h=2)
+EQUAL = entry("A", "h=16", [35.4], [7.1], {"bleu": 25.8, "perplexity": 4.91}, h=8)
+OURS = entry("D", "dropout=0.3", [33.0], [7.7], {})
 LEARNED = entry(
-    "e_positions",
+    "E",
     "learned",
     [35.2],
     [7.0],
@@ -62,8 +67,19 @@ MISSING = entry("big", "big", [], [], {"bleu": 26.4, "perplexity": 4.33})
 
 
 @pytest.fixture
-def rows():
-    return read_rows(report(WORSE, BETTER, EQUAL, OURS, LEARNED, MISSING, BASE))
+def read(tmp_path):
+    """Returns the function that reads a report of these rows."""
+
+    def read_report(*entries):
+        (tmp_path / "report.json").write_text(json.dumps(report(*entries)))
+        return read_rows(tmp_path / "report.json")
+
+    return read_report
+
+
+@pytest.fixture
+def rows(read):
+    return read(WORSE, BETTER, EQUAL, OURS, LEARNED, MISSING, BASE)
 
 
 def row(*values):
@@ -77,6 +93,14 @@ def test_rows_without_scores_are_left_out_and_base_is_first(rows):
     assert rows[0].settings == {}
     assert rows[1].settings == {"h": 1}
     assert rows[-1].settings == {"positions": "jaxformer.model.positions:Learned"}
+
+
+def test_a_training_that_diverged_is_left_out(read):
+    diverged = entry("A", "h=1", [30.0, 0.0], [8.0, "inf"], {"bleu": 24.9, "perplexity": 5.29})
+    wholly = entry("A", "h=4", [0.0], ["nan"], {"bleu": 25.5, "perplexity": 5.0})
+    base, row = read(BASE, diverged, wholly)
+    assert row.values == {"bleu": [30.0], "perplexity": [8.0]}
+    assert base.label == "base"
 
 
 def test_the_spread_is_pooled_over_rows():
@@ -94,9 +118,8 @@ def test_perplexities_are_compared_as_logarithms(rows):
     assert found.measured == pytest.approx(math.log(8.0 * 8.4) / 2 - math.log(7.0))
     assert found.paper == pytest.approx(math.log(5.29 / 4.92))
     assert show(math.log(1.25), PERPLEXITY) == "+25.0%"
-    # Half of what lies between 1.2 / 2 and 1.2 * 2.
-    assert show(math.log(1.2), PERPLEXITY, math.log(2)) == "+20.0% ± 90.0%"
-    assert show(-0.4, BLEU, 0.25) == "-0.40 ± 0.25"
+    assert show(math.log(1.2), PERPLEXITY, math.log(2)) == "+20.0% (-40.0% to +140.0%)"
+    assert show(-0.4, BLEU, 0.25) == "-0.40 (-0.65 to -0.15)"
 
 
 @pytest.mark.parametrize(
@@ -132,12 +155,12 @@ def test_the_interval_covers_the_true_difference():
 def test_pairs_of_a_group_are_all_of_it_and_base(rows):
     pairs = pairs_of_groups(rows, BLEU)
     assert {group: len(found) for group, found in pairs.items()} == {
-        "a_heads": 6, "d_regularisation": 1, "e_positions": 1
+        "A": 6, "D": 1, "E": 1
     }  # fmt: skip
     # h=4 less h=1, then what the paper has for them.
     assert any(
         pair.measured == pytest.approx(10.5) and pair.paper == pytest.approx(0.6)
-        for pair in pairs["a_heads"]
+        for pair in pairs["A"]
     )
 
 
@@ -149,17 +172,34 @@ def test_the_tables_say_what_the_rows_do(rows):
     margin = 3.1824 * math.sqrt(1 / 3)
     assert found["base"] == ["", "base", "", "2", "35.50", "", "", ""]
     assert found["h=1"][2:] == [
-        *("h 1", "2", "30.00", f"-5.50 ± {margin:.2f}", "-0.90"),
+        *("h 1", "2", "30.00", f"-5.50 ({-5.5 - margin:.2f} to {-5.5 + margin:.2f})", "-0.90"),
         "as in the paper",
     ]
-    assert found["h=4"][5:] == [f"+5.00 ± {margin:.2f}", "-0.30", "against the paper"]
+    assert found["h=4"][6:] == ["-0.30", "against the paper"]
     assert found["h=16"][6:] == ["+0.00", "equal in the paper"]
     assert found["dropout=0.3"][6:] == ["", "not in the paper"]
     assert found["learned"][2] == "positions Learned"
     assert found["learned"][7] == "cannot be told"
-    # h=1 is below base, and h=4 and h=16 are not: with h=16 above h=1, and h=4 above h=1 as well.
-    (pairs,) = (line for line in lines if line[:1] == ["A"] and len(line) == 5)
-    assert pairs[3:] == ["3 (3)", "2 (2)"]
+    # Logarithms are averaged: of 8 and 8.4.
+    assert ["A", "h=1", "h 1", "2", f"{math.sqrt(8 * 8.4):.2f}"] in [line[:5] for line in lines]
+    # h=1 is below base, h=4 and h=16 are above h=1; h=4 is above base and h=16.
+    pairs = {line[0]: line[3:] for line in lines if len(line) == 5}
+    assert pairs["A"] == ["3 (3)", "2 (2)"]
+    assert pairs["E"] == ["1 (0)", "0 (0)"]
+
+
+def test_without_a_spread_there_is_no_interval_and_no_verdict(read):
+    one = entry("base", "base", [35.0], [7.0], {"bleu": 25.8, "perplexity": 4.92})
+    same = entry("D", "dropout=0.2", [35.0], [7.0], {"bleu": 25.5, "perplexity": 4.95})
+    text = tables(read(one, EQUAL, LEARNED, same))
+    assert text.count("No row has two trainings") == 2
+    assert (
+        "| E | learned | positions Learned | 1 | 35.20 | +0.20 | -0.10 | no spread known |" in text
+    )
+    # h=16 is 0.01 better in the paper's perplexity and worse here; a row that is equal is no pair.
+    assert "| A | 0 | 1 | 0 | 0 |" in text
+    assert "| D | 0 | 0 | 0 | 0 |" in text
+    assert "In brackets" not in text
 
 
 @pytest.fixture
@@ -185,13 +225,51 @@ def test_the_page_has_the_tables_and_the_picture_lies_beside_it(run, tmp_path):
     assert text in out
     assert "After." in page.read_text(encoding="utf-8")
     assert (tmp_path / "page" / "order.svg").read_text(encoding="utf-8").count("<!-- h=") == 4
+    code, _, _ = run(f"--output={tmp_path}")
+    assert code == 0
+    assert (tmp_path / "order.png").is_file()
+
+
+@pytest.mark.parametrize("has_spread", [True, False])
+def test_the_picture_has_the_paper_below_and_better_above(read, tmp_path, monkeypatch, has_spread):
+    figures = []
+
+    @contextlib.contextmanager
+    def keep(*arguments):
+        with picture(*arguments) as figure:
+            yield figure
+            figures.append(figure)
+
+    monkeypatch.setattr(pictures, "picture", keep)
+    rows = read(BASE, WORSE, BETTER, OURS)
+    if not has_spread:
+        monkeypatch.setattr(pictures, "find_spread", lambda rows, measure: None)
+    pictures.draw(rows, tmp_path)
+    perplexity, bleu = figures[0].axes
+    for axes, of_paper, here in (
+        (perplexity, 100 * math.log(4.92 / 5.29), 100 * math.log(7 / math.sqrt(8 * 8.4))),
+        (bleu, -0.9, -5.5),
+    ):
+        names = {text.get_text(): text for text in axes.texts}
+        assert set(names) == {"h=1", "h=4"}
+        assert names["h=1"].xy == (pytest.approx(of_paper), pytest.approx(here))
+        for text in names.values():
+            assert figures[0].bbox.x1 >= text.get_window_extent().x1
+        # What is grey has opposite signs: the middle of each of the two is neither's.
+        for part in axes.collections:
+            (x, y) = part.get_paths()[0].vertices.mean(axis=0)
+            assert x * y < 0 or isinstance(part, LineCollection)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"rows": []}, "no report of a sweep in version 1. Write it with `jaxformer report`."),
-        (report(WORSE), "no scores of Table 3's base"),
+        ({"rows": []}, "report.json is no report of a sweep in version 1. Write it with"),
+        ({"version": 1, "rows": None}, "no report of a sweep"),
+        ({"version": 1, "rows": [{}]}, "no report of a sweep"),
+        ({"version": 1, "rows": [3]}, "no report of a sweep"),
+        (report({**WORSE, "paper": {}}, {**BASE, "paper": {}}), "has figures of the paper. Give"),
+        (report(WORSE), "has no scores of base"),
         (None, "report.json"),
     ],
 )
@@ -202,4 +280,15 @@ def test_mistakes_are_one_sentence(run, tmp_path, content, message):
     assert code == 2
     assert message in errors
     assert "Traceback" not in errors
+    assert not (tmp_path / "order.md").exists()
+
+
+def test_a_page_without_marks_is_found_before_anything_is_written(run, tmp_path):
+    (tmp_path / "report.json").write_text(json.dumps(report(BASE, WORSE)))
+    page = tmp_path / "page.md"
+    page.write_text("No marks.\n")
+    code, _, errors = run(f"--output={tmp_path}", f"--page={page}")
+    assert code == 2
+    assert "lacks the lines <!-- tables: measured -->" in errors
+    assert page.read_text() == "No marks.\n"
     assert not (tmp_path / "order.md").exists()
