@@ -6,7 +6,7 @@ import runpy
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jaxformer.cli import config as config_lib
@@ -66,6 +66,9 @@ def fault_of(tree, assignments=()):
 
 
 @given(CHANGES)
+@example({"decode.checkpoint": "best"})
+@example({"decode.average": 9})
+@example({"train.patience": 3, "train.eval_every": 0})
 def test_settings_come_back_as_they_were_given(tmp_path_factory, changes):
     workdir = tmp_path_factory.mktemp("run")
     tree = base()
@@ -75,7 +78,9 @@ def test_settings_come_back_as_they_were_given(tmp_path_factory, changes):
     fault = fault_of(tree)
     if fault:
         # Some do not go together.
-        assert fault.startswith(("train.patience", "train.keep_checkpoints"))
+        assert fault.startswith(
+            ("train.patience", "train.keep_checkpoints", "decode.checkpoint='best'")
+        )
         return
     write_config(workdir, tree.to_dict())
     # Text tells 1 from 1.0 and from true.
