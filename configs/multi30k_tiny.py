@@ -2,6 +2,7 @@
 
 Command:   jaxformer train --config=configs/multi30k_tiny.py --workdir=runs/tiny
            jaxformer evaluate --workdir=runs/tiny --split=test --protocol=multi_bleu_lc
+           python -m experiments.multi30k_tiny tiny=runs/tiny (and workdirs of other seeds)
 Hardware:  two CPU cores.
 Time:      not measured yet.
 Expected:  41.02 BLEU by that protocol on the 2016 Flickr test set (Wu et al., "Good for

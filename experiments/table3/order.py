@@ -172,7 +172,7 @@ def find_spread(rows: Sequence[Row], measure: Measure) -> Spread | None:
     freedom = sum(len(values) - 1 for values in scaled)
     if not freedom:
         return None
-    squares = sum((value - statistics.fmean(values)) ** 2 for values in scaled for value in values)
+    squares = sum(len(values) * statistics.pvariance(values) for values in scaled)
     return Spread(math.sqrt(squares / freedom), freedom)
 
 

@@ -1,8 +1,8 @@
 """experiments/multi30k_tiny.py: means over seeds, and nothing that was not scored as published."""
 
+import functools
 import json
 import math
-import sys
 
 import pytest
 
@@ -10,15 +10,8 @@ from experiments import multi30k_tiny
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """Runs the script: (exit code, output, errors)."""
-
-    def script(*argv):
-        monkeypatch.setattr(sys, "argv", ["multi30k_tiny", *map(str, argv)])
-        code = multi30k_tiny.main()
-        return code, *capsys.readouterr()
-
-    return script
+def run(run_script):
+    return functools.partial(run_script, multi30k_tiny)
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 """experiments/table3_variations.py: its intervals cover what they should, and verdicts follow."""
 
 import contextlib
+import functools
 import json
 import math
-import sys
 
 import numpy as np
 import pytest
@@ -203,15 +203,8 @@ def test_without_a_spread_there_is_no_interval_and_no_verdict(read):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """Runs the script: (exit code, output, errors)."""
-
-    def script(*argv):
-        monkeypatch.setattr(sys, "argv", ["table3_variations", *map(str, argv)])
-        code = table3_variations.main()
-        return code, *capsys.readouterr()
-
-    return script
+def run(run_script):
+    return functools.partial(run_script, table3_variations)
 
 
 def test_the_page_has_the_tables_and_the_picture_lies_beside_it(run, tmp_path):
