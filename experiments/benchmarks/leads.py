@@ -125,7 +125,9 @@ def measure(
 
 
 def plan(leads: Sequence[str], sizes: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yields (lead, size) of what a pass measures, each once."""
+    """Yields (lead, size) of what a pass measures, each once; nothing without its allocator."""
+    there = (None, *allocators())
+    leads = [name for name in leads if LEADS[name].allocator in there]
     for size in sizes:
         for name in leads:
             works = {VARIANTS[variant].work for variant in LEADS[name].variants}

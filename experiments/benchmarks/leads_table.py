@@ -43,6 +43,7 @@ VARIANTS = {
     "kept state": Variant(form="kept_state"),
     "glibc": Variant(allocator="glibc"),
     "kept": Variant(allocator="kept"),
+    "plain jemalloc": Variant(allocator="plain_jemalloc"),
     "two devices": Variant(form="two_devices", environment=_TWO),
     "fused projections": Variant(form="fused_projections"),
     "scanned layers": Variant(form="scanned_layers"),
@@ -111,11 +112,15 @@ LEADS = {
         why="by construction, not measured: parts of a batch are added, and divided once",
     ),
     "donation": Lead("state written over the old one", "yes", "step", "kept state"),
+    "kept": Lead("glibc told to keep freed memory", "without jemalloc", "kept", "glibc"),
     "jemalloc": Lead(
-        "jemalloc, not glibc's allocator", "where it is preloaded", "step", "glibc",
+        "jemalloc told the same, not glibc as it is", "where it is preloaded", "step", "glibc",
         allocator="jemalloc",
     ),
-    "kept": Lead("glibc told to keep freed memory", "without jemalloc", "kept", "glibc"),
+    "jemalloc_kept": Lead(
+        "jemalloc told to keep freed memory", "where it is preloaded", "step", "plain jemalloc",
+        allocator="jemalloc",
+    ),
     "devices": Lead("two CPU devices, not two threads", "no", "two devices", "step"),
     "projections": Lead(
         "queries, keys and values in one product", "no", "fused projections", "step"
