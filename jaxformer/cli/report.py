@@ -10,6 +10,7 @@ from jaxformer.cli.mistakes import Mistake, file_mistakes, mistakes
 from jaxformer.cli.names import refuse_code_within
 from jaxformer.cli.options import Options
 from jaxformer.cli.workdir import open_workdir
+from jaxformer.files import read_json
 
 _EPILOG = """\
 Writes report.md, report.tex, report.csv, report.json and pictures (PNG and SVG) to SWEEP, and
@@ -48,13 +49,14 @@ def _report(folder: Path, output: Path) -> None:
     from jaxformer.study.records import read_sweep
     from jaxformer.study.report import write_report
     from jaxformer.study.rows import make_rows
-    from jaxformer.study.significance import compare
+    from jaxformer.study.significance import compare, earlier_p_values
     from jaxformer.study.summary import summarise
 
     with mistakes():
         sweep = read_sweep(folder, settings.complete)
         rows = make_rows(sweep.members)
-    comparisons = compare(rows, lambda config: _references(folder, config, sweep.split))
+    earlier = earlier_p_values(_read_earlier(output / "report.json"))
+    comparisons = compare(rows, lambda config: _references(folder, config, sweep.split), earlier)
     report = summarise(sweep, rows, comparisons)
     with file_mistakes():
         output.mkdir(parents=True, exist_ok=True)
@@ -65,6 +67,14 @@ def _report(folder: Path, output: Path) -> None:
     names += [f"{name}.{kind}" for name in pictures for kind in ("png", "svg")]
     print(f"written     {output}: {', '.join(names)}")
     sys.stdout.flush()
+
+
+def _read_earlier(path: Path) -> object:
+    """The report that is about to be replaced; None if there is none."""
+    try:
+        return read_json(path)
+    except (OSError, ValueError):
+        return None
 
 
 def _references(folder: Path, config: Mapping[str, Any], split: str) -> list[str]:

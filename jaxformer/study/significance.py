@@ -23,6 +23,9 @@ class NoReferences(Exception):
 FindReferences = Callable[[Mapping[str, Any]], Sequence[str]]
 """Settings of a member -> the references of its split, in order; raises NoReferences."""
 
+EarlierP = Mapping[tuple[str, str, int], tuple[float, float, float]]
+"""(group, label, seed) -> BLEU of the row, BLEU of base and p, as an earlier report has them."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
@@ -32,11 +35,13 @@ class Comparison:
       difference: BLEU of the row minus BLEU of base.
       p_values: seed -> p of that seed's two sets of translations; {} if not computed.
       why_not: why there are no p-values; "" if there are.
+      earlier: the seeds whose p is that of an earlier report.
     """
 
     difference: Spread
     p_values: Mapping[int, float]
     why_not: str
+    earlier: tuple[int, ...] = ()
 
     @property
     def agrees(self) -> bool:
@@ -50,8 +55,29 @@ class Comparison:
         return max(self.p_values.values()) if self.p_values and self.agrees else None
 
 
-def compare(rows: Sequence[Row], find_references: FindReferences) -> dict[int, Comparison]:
+def earlier_p_values(report: Any) -> EarlierP:
+    """Returns what an earlier report.json has, as far as it is one."""
+    found = {}
+    try:
+        rows = report["rows"]
+        for row in rows:
+            for seed, p in row["comparison"]["p_values"].items() if row["comparison"] else ():
+                row_bleu, base_bleu = (
+                    float(each["bleu"]["values"][seed]) for each in (row, rows[row["base"]])
+                )
+                found[row["group"], row["label"], int(seed)] = (row_bleu, base_bleu, float(p))
+    except (TypeError, LookupError, ValueError, AttributeError):
+        return {}
+    return found
+
+
+def compare(
+    rows: Sequence[Row], find_references: FindReferences, earlier: EarlierP | None = None
+) -> dict[int, Comparison]:
     """Compares every row with its base.
+
+    Args:
+      earlier: stands in for what can no longer be computed, where both scores are still the same.
 
     Returns: index of the row -> comparison, of rows that have a seed in common with their base.
     """
@@ -61,7 +87,9 @@ def compare(rows: Sequence[Row], find_references: FindReferences) -> dict[int, C
         if base is not None and base is not row and row.scores.keys() & base.scores.keys():
             pairs[index] = (row, base)
     texts = _Texts(find_references)
-    return {index: _compare(row, base, texts) for index, (row, base) in pairs.items()}
+    return {
+        index: _compare(row, base, texts, earlier or {}) for index, (row, base) in pairs.items()
+    }
 
 
 class _Texts:
@@ -86,24 +114,34 @@ class _Texts:
         return lines
 
 
-def _compare(row: Row, base: Row, texts: _Texts) -> Comparison:
-    seeds = [seed for seed in row.scores if seed in base.scores]
-    difference = spread({seed: row.scores[seed].bleu - base.scores[seed].bleu for seed in seeds})
-    try:
-        references = texts.of(row)
-        if references != texts.of(base):
-            raise NoReferences("its references are not those of base")
-        p_values = {seed: _p_value(row, base, seed, references) for seed in seeds}
-    except NoReferences as error:
-        return Comparison(difference, {}, str(error))
-    return Comparison(difference, p_values, "")
+def _compare(row: Row, base: Row, texts: _Texts, earlier: EarlierP) -> Comparison:
+    scores = {
+        seed: (row.scores[seed].bleu, base.scores[seed].bleu)
+        for seed in row.scores
+        if seed in base.scores
+    }
+    difference = spread({seed: of_row - of_base for seed, (of_row, of_base) in scores.items()})
+    p_values, taken = {}, []
+    for seed in scores:
+        try:
+            p_values[seed] = _p_value(row, base, seed, texts)
+        except NoReferences as error:
+            known = earlier.get((row.group, row.label, seed))
+            if known is None or known[:2] != scores[seed]:
+                return Comparison(difference, {}, str(error))
+            p_values[seed] = known[2]
+            taken.append(seed)
+    return Comparison(difference, p_values, "", tuple(taken))
 
 
-def _p_value(row: Row, base: Row, seed: int, references: list[str]) -> float:
-    """Raises: NoReferences if the translations have not been kept, or are of another text."""
+def _p_value(row: Row, base: Row, seed: int, texts: _Texts) -> float:
+    """Raises: NoReferences if a text has not been kept, or is another than was scored."""
     from sacrebleu.metrics import BLEU
     from sacrebleu.significance import PairedTest
 
+    references = texts.of(row)
+    if references != texts.of(base):
+        raise NoReferences("its references are not those of base")
     systems: list[tuple[str, Sequence[str]]] = []
     for name, scores in (("base", base.scores[seed]), ("row", row.scores[seed])):
         if scores.translations is None:

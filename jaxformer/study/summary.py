@@ -140,6 +140,7 @@ def _comparison(found: Comparison) -> dict[str, Any]:
         "bleu_difference": _spread(found.difference),
         "p": found.p,
         "p_values": dict(found.p_values),
+        "p_earlier": list(found.earlier),
         "seeds_agree": found.agrees,
         "why_not": found.why_not,
     }
@@ -187,6 +188,11 @@ def _notes_of_test(comparisons: Mapping[int, Comparison]) -> list[str]:
             "over seeds is for. sacreBLEU looks at one side only, so that 0.025, not 0.05, is the "
             "customary level of 5%; and among 20 rows one below it is no surprise. "
             "Where it says mixed, the seeds disagree in which is better."
+        )
+    if number := sum(bool(each.earlier) for each in comparisons.values()):
+        notes.append(
+            f"p of {number} rows, or of some of their seeds, is that of the report that was here "
+            "before: the scores are the same, and their translations are no longer here."
         )
     reasons = list(dict.fromkeys(each.why_not for each in comparisons.values() if each.why_not))
     notes.extend(f"p was not computed: {reason.removesuffix('.')}." for reason in reasons)

@@ -86,6 +86,24 @@ def test_without_the_corpus_only_the_test_is_missing(make_sweep, jaxformer, tmp_
     assert (tmp_path / "new" / "out" / "heads.svg").is_file()
 
 
+def test_translations_that_are_lost_leave_what_the_last_report_said(make_sweep, jaxformer):
+    folder = make_sweep()
+    assert jaxformer("report", folder).code == 0
+    path = folder / "report.json"
+    before = json.loads(path.read_text(encoding="utf-8"))["rows"][1]["comparison"]
+    for text in folder.glob("**/translations/*"):
+        text.unlink()
+    result = jaxformer("report", folder)
+    assert "p of 1 rows, or of some of their seeds, is that of the report" in result.out
+    after = json.loads(path.read_text(encoding="utf-8"))["rows"][1]["comparison"]
+    assert after == before | {"p_earlier": [0]}
+    # What is no report is replaced as before.
+    path.write_text("{", encoding="utf-8")
+    result = jaxformer("report", folder)
+    assert (result.code, result.err) == (0, "")
+    assert "p was not computed: the translations have not been kept." in result.out
+
+
 def test_members_that_are_older_than_a_setting_have_its_default(make_sweep, jaxformer):
     folder = make_sweep()
     path = folder / "manifest.json"

@@ -1,3 +1,4 @@
+import json
 import os
 
 import pytest
@@ -6,7 +7,8 @@ from sacrebleu.significance import PairedTest
 
 from jaxformer.study.records import read_sweep
 from jaxformer.study.rows import make_rows
-from jaxformer.study.significance import NoReferences, compare
+from jaxformer.study.significance import NoReferences, compare, earlier_p_values
+from jaxformer.study.summary import summarise
 from tests.study.sweeps import (
     make_member,
     make_references,
@@ -116,6 +118,41 @@ def test_what_cannot_be_computed_says_why(make_sweep, name):
     assert why_not in found.why_not
     assert (found.p, found.p_values) == (None, {})
     assert set(found.difference.values) == {0}
+
+
+def report_of(folder):
+    """Returns the rows, and what report.json would say of them."""
+    sweep = read_sweep(folder)
+    rows = make_rows(sweep.members)
+    return rows, json.loads(json.dumps(summarise(sweep, rows, compare(rows, references))))
+
+
+def test_what_can_no_longer_be_computed_is_an_earlier_reports(make_sweep, tmp_path):
+    make_sweep({"base": [0.8, 0.8], "row": [0.7, 0.75]})
+    _, report = report_of(tmp_path)
+    p_values = {int(seed): p for seed, p in report["rows"][1]["comparison"]["p_values"].items()}
+    assert set(p_values) == {0, 1}
+    (tmp_path / "g" / "row" / "seed=1" / "translations" / "valid.txt").unlink()
+    rows, without = report_of(tmp_path)
+    assert without["rows"][1]["comparison"]["why_not"] == "the translations have not been kept"
+    earlier = earlier_p_values(report)
+    found = compare(rows, references, earlier)[1]
+    assert (found.p_values, found.earlier, found.why_not) == (p_values, (1,), "")
+    # Neither is there a corpus.
+    found = compare(rows, nowhere, earlier)[1]
+    assert (found.p_values, found.earlier) == (p_values, (0, 1))
+    for index in (0, 1):
+        # One of the two has been trained again, and has another score.
+        report["rows"][index]["bleu"]["values"]["1"] += 0.01
+        found = compare(rows, references, earlier_p_values(report))[1]
+        assert (found.p_values, found.earlier) == ({}, ())
+        assert found.why_not == "the translations have not been kept"
+        report["rows"][index]["bleu"]["values"]["1"] -= 0.01
+
+
+@pytest.mark.parametrize("report", [None, [], {}, {"rows": 1}, {"rows": [{"comparison": 1}]}])
+def test_what_is_no_report_has_no_p(report):
+    assert earlier_p_values(report) == {}
 
 
 def test_rows_of_another_text_are_not_compared_with_base(tmp_path):
