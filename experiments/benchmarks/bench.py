@@ -98,7 +98,7 @@ def check(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> argpar
     """Fills in the defaults; ends the program, with one sentence, where something is wrong."""
     chosen.quick = chosen.quick or os.environ.get("BENCH_QUICK", "0") not in ("", "0")
     found = allocators()
-    fast = "jemalloc" if "jemalloc" in found else "kept"
+    fast = list(found)[-1]
     default = fast if chosen.quick else f"glibc,{fast}"
     chosen.allocators = (chosen.allocators or default).split(",")
     chosen.sizes = chosen.sizes.split(",")

@@ -125,11 +125,12 @@ def measure(
 
 
 def plan(leads: Sequence[str], sizes: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yields (lead, size) of what a pass measures, each once; nothing without its allocator."""
-    there = (None, *allocators())
-    leads = [name for name in leads if LEADS[name].allocator in there]
+    """Yields (lead, size) of what a pass measures, each once, where its allocators are."""
+    there = {None, *allocators()}
     for size in sizes:
         for name in leads:
+            if not {VARIANTS[variant].allocator for variant in LEADS[name].variants} <= there:
+                continue
             works = {VARIANTS[variant].work for variant in LEADS[name].variants}
             if "train" in works or (works and size == sizes[0]):
                 yield name, size

@@ -16,7 +16,7 @@ class Variant(NamedTuple):
       work: of `experiments.benchmarks.ours`; "decode" and "lengths" with the first size only.
       form: of `experiments.benchmarks.plain_forms`.
       arguments: besides size, batches and seconds.
-      allocator: None for the fastest there is.
+      allocator: None for the last there is.
       environment: other variables.
       cache: of compiled programs: "" for that of all processes; another is the pass's own, empty
         for the pass's first process of that name.
@@ -43,7 +43,8 @@ VARIANTS = {
     "kept state": Variant(form="kept_state"),
     "glibc": Variant(allocator="glibc"),
     "kept": Variant(allocator="kept"),
-    "plain jemalloc": Variant(allocator="plain_jemalloc"),
+    "jemalloc": Variant(allocator="jemalloc"),
+    "jemalloc kept": Variant(allocator="jemalloc_kept"),
     "two devices": Variant(form="two_devices", environment=_TWO),
     "fused projections": Variant(form="fused_projections"),
     "scanned layers": Variant(form="scanned_layers"),
@@ -72,7 +73,6 @@ class Lead(NamedTuple):
       trick, plain: names of VARIANTS, or of what a record has counted; none where `why` says so.
       why: why there is no figure.
       figure: of the reports; None for the work's rate.
-      allocator: the one that the fastest must be.
     """
 
     title: str
@@ -81,7 +81,6 @@ class Lead(NamedTuple):
     plain: str = ""
     why: str = ""
     figure: str | None = None
-    allocator: str | None = None
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -114,12 +113,10 @@ LEADS = {
     "donation": Lead("state written over the old one", "yes", "step", "kept state"),
     "kept": Lead("glibc told to keep freed memory", "without jemalloc", "kept", "glibc"),
     "jemalloc": Lead(
-        "jemalloc told the same, not glibc as it is", "where it is preloaded", "step", "glibc",
-        allocator="jemalloc",
+        "jemalloc, not glibc's allocator", "where it is preloaded", "jemalloc", "glibc"
     ),
     "jemalloc_kept": Lead(
-        "jemalloc told to keep freed memory", "where it is preloaded", "step", "plain jemalloc",
-        allocator="jemalloc",
+        "jemalloc told to keep freed memory", "where it is preloaded", "jemalloc kept", "jemalloc"
     ),
     "devices": Lead("two CPU devices, not two threads", "no", "two devices", "step"),
     "projections": Lead(
@@ -163,7 +160,7 @@ def table_of(record: Mapping[str, Any]) -> str:
     """Returns what each trick is worth: a row for each lead.
 
     Args:
-      record: `settings` with `sizes` and `allocator`, `results` (lead -> size -> of each pass the
+      record: `settings` with `sizes`, `results` (lead -> size -> of each pass the
         reports of "trick" and "plain") and `counted` (name -> figures of which more is better, one
         a pass).
 
@@ -180,9 +177,7 @@ def table_of(record: Mapping[str, Any]) -> str:
 
 def _cells(name: str, record: Mapping[str, Any]) -> list[str]:
     lead = LEADS[name]
-    sizes, allocator = record["settings"]["sizes"], record["settings"]["allocator"]
-    if lead.allocator not in (None, allocator):
-        return [f"{lead.allocator} was not found"] * (len(sizes) + 1)
+    sizes = record["settings"]["sizes"]
     if not lead.variants:
         counted = record["counted"]
         found = [counted.get(name, []) for name in (lead.trick, lead.plain)]

@@ -12,13 +12,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 # What jaxformer.run.allocator sets in glibc's and in jemalloc, as the environment says it.
-_KEEP_FREED = {
+KEEP_FREED = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
     "MALLOC_TOP_PAD_": str(64 * 2**20),
 }
-_KEEP_FREED_JEMALLOC = {"MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1"}
+KEEP_FREED_JEMALLOC = {"MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1"}
 # What of the user's would decide for one side only, or keep programs from one run to the next.
 _OF_THE_USER = ("LD_PRELOAD", "GLIBC_TUNABLES", "MALLOC_", "JAX_COMPILATION_", "JAX_PERSISTENT_")
 
@@ -26,15 +26,16 @@ _OF_THE_USER = ("LD_PRELOAD", "GLIBC_TUNABLES", "MALLOC_", "JAX_COMPILATION_", "
 def allocators() -> dict[str, dict[str, str]]:
     """Returns the allocators there are, by name, and the environment that chooses each.
 
-    glibc: as it is. kept: glibc's told to keep freed memory, as jaxformer tells it. Where jemalloc
-    is found, plain_jemalloc: as it is, and jemalloc: told the same. The last is the fastest.
+    glibc: as it is. kept: told to keep freed memory, as jaxformer tells it. jemalloc and
+    jemalloc_kept: the same of jemalloc, where it is found. The last is what a measurement is made
+    with that names none.
     """
-    found = {"glibc": {}, "kept": _KEEP_FREED}
+    found = {"glibc": {}, "kept": KEEP_FREED}
     library = ctypes.util.find_library("jemalloc")
     if not library:
         return found
     plain = {"LD_PRELOAD": library}
-    return {**found, "plain_jemalloc": plain, "jemalloc": plain | _KEEP_FREED_JEMALLOC}
+    return {**found, "jemalloc": plain, "jemalloc_kept": plain | KEEP_FREED_JEMALLOC}
 
 
 def run_alone(

@@ -55,7 +55,10 @@ def _report(folder: Path, output: Path) -> None:
     with mistakes():
         sweep = read_sweep(folder, settings.complete)
         rows = make_rows(sweep.members)
-    earlier = earlier_p_values(_read_earlier(output / "report.json"))
+        # What stands where this one will be written counts more.
+        earlier = {}
+        for place in dict.fromkeys((folder, output)):
+            earlier |= earlier_p_values(_read_earlier(place / "report.json"), sweep.split)
     comparisons = compare(rows, lambda config: _references(folder, config, sweep.split), earlier)
     report = summarise(sweep, rows, comparisons)
     with file_mistakes():
@@ -70,11 +73,16 @@ def _report(folder: Path, output: Path) -> None:
 
 
 def _read_earlier(path: Path) -> object:
-    """The report that is about to be replaced; None if there is none."""
+    """An earlier report; None if there is none.
+
+    Raises: ValueError if it is damaged: what it says of lost translations would be lost with it.
+    """
+    if not path.exists():
+        return None
     try:
         return read_json(path)
-    except (OSError, ValueError):
-        return None
+    except ValueError as error:
+        raise ValueError(f"{error} Restore this report, or remove it.") from error
 
 
 def _references(folder: Path, config: Mapping[str, Any], split: str) -> list[str]:

@@ -39,7 +39,6 @@ from jaxformer.io.hosts import channel
 from jaxformer.io.record import Metrics, write_config, write_run
 from jaxformer.loss import tokens_at_a_time
 from jaxformer.model import Transformer
-from jaxformer.run.allocator import keep_freed_memory
 from jaxformer.run.comparison import compare_data, compare_programs
 from jaxformer.run.compilation import enable_cache
 from jaxformer.run.evaluation import likelihood
@@ -73,6 +72,7 @@ def train(
     workdir: Path,
     argv: Sequence[str],
     overrides: Mapping[str, Any],
+    allocator: str,
     *,
     debug_nans: bool = False,
 ) -> None:
@@ -81,13 +81,12 @@ def train(
     Nothing is written to a workdir before all that it depends on has been read and checked.
 
     Args:
-      argv, overrides: for the record.
+      argv, overrides, allocator: for the record.
       debug_nans: find the operation that makes a NaN.
 
     Raises: Mistake for what the user can mend; Stopped at a signal, after a last checkpoint;
       Diverged at numbers that are not finite, which are in no checkpoint.
     """
-    allocator = keep_freed_memory()
     enable_cache()
     training, here = config["train"], channel()
     is_first = here.process_id == 0

@@ -75,13 +75,19 @@ def run(argv: Sequence[str]) -> int:
         return launch(chosen, [Job(job_name(title(place), place), [command])])
     with mistakes():
         config_lib.resolve_paths(tree)
+    # Imported late, so that a mistake in the settings is answered at once.
+    from jaxformer.run.allocator import keep_freed_memory
+
+    # Before a bucket's threads, and those of other hosts.
+    allocator = keep_freed_memory()
     workdir = open_workdir(chosen.workdir)
     with joined(chosen) as is_first, held(workdir, is_first, chosen.lost_timeout):
-        # Imported late, so that a mistake in the settings is answered at once.
         from jaxformer.cli import start
 
         argv = ["jaxformer", "train", *argv]
-        start.train(tree.to_dict(), workdir, argv, overrides, debug_nans=chosen.debug_nans)
+        start.train(
+            tree.to_dict(), workdir, argv, overrides, allocator, debug_nans=chosen.debug_nans
+        )
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import types
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,11 @@ _TOLERANCE = 0.005
 
 
 class NoReferences(Exception):
-    """The text that was to be translated is not on this machine; says why."""
+    """References, or translations, are not on this machine; says why."""
+
+
+class OtherText(NoReferences):
+    """They are, and cannot be those that were scored; says why."""
 
 
 FindReferences = Callable[[Mapping[str, Any]], Sequence[str]]
@@ -25,6 +30,7 @@ FindReferences = Callable[[Mapping[str, Any]], Sequence[str]]
 
 EarlierP = Mapping[tuple[str, str, int], tuple[float, float, float]]
 """(group, label, seed) -> BLEU of the row, BLEU of base and p, as an earlier report has them."""
+_NONE: EarlierP = types.MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +39,8 @@ class Comparison:
 
     Attributes:
       difference: BLEU of the row minus BLEU of base.
-      p_values: seed -> p of that seed's two sets of translations; {} if not computed.
-      why_not: why there are no p-values; "" if there are.
+      p_values: seed -> p of that seed's two sets of translations, where it could be computed.
+      why_not: why a seed has none; "" if all have.
       earlier: the seeds whose p is that of an earlier report.
     """
 
@@ -51,33 +57,38 @@ class Comparison:
 
     @property
     def p(self) -> float | None:
-        """The largest of the p-values; None if there are none, or if the seeds disagree."""
-        return max(self.p_values.values()) if self.p_values and self.agrees else None
+        """The largest of the p-values; None if a seed has none, or if the seeds disagree."""
+        is_whole = self.p_values and not self.why_not
+        return max(self.p_values.values()) if is_whole and self.agrees else None
 
 
-def earlier_p_values(report: Any) -> EarlierP:
-    """Returns what an earlier report.json has, as far as it is one."""
+def earlier_p_values(report: Any, split: str) -> EarlierP:
+    """Returns what an earlier report.json has of the split, as far as it is one."""
     found = {}
-    try:
-        rows = report["rows"]
-        for row in rows:
-            for seed, p in row["comparison"]["p_values"].items() if row["comparison"] else ():
-                row_bleu, base_bleu = (
-                    float(each["bleu"]["values"][seed]) for each in (row, rows[row["base"]])
-                )
-                found[row["group"], row["label"], int(seed)] = (row_bleu, base_bleu, float(p))
-    except (TypeError, LookupError, ValueError, AttributeError):
-        return {}
+    if not isinstance(report, dict) or (report.get("version"), report.get("split")) != (1, split):
+        return found
+    rows = report.get("rows")
+    for row in rows if isinstance(rows, list) else ():
+        try:
+            values = row["comparison"]["p_values"].items()
+            pair = [each["bleu"]["values"] for each in (row, rows[row["base"]])]
+            for seed, p in values:
+                of_row, of_base = (scores[seed] for scores in pair)
+                if all(type(each) in (int, float) for each in (of_row, of_base, p)) and 0 <= p <= 1:
+                    found[row["group"], row["label"], int(seed)] = (of_row, of_base, p)
+        # A row without a comparison, or none at all.
+        except (TypeError, LookupError, ValueError, AttributeError):
+            continue
     return found
 
 
 def compare(
-    rows: Sequence[Row], find_references: FindReferences, earlier: EarlierP | None = None
+    rows: Sequence[Row], find_references: FindReferences, earlier: EarlierP = _NONE
 ) -> dict[int, Comparison]:
     """Compares every row with its base.
 
     Args:
-      earlier: stands in for what can no longer be computed, where both scores are still the same.
+      earlier: stands in where texts are lost, if both scores are still the same.
 
     Returns: index of the row -> comparison, of rows that have a seed in common with their base.
     """
@@ -87,9 +98,7 @@ def compare(
         if base is not None and base is not row and row.scores.keys() & base.scores.keys():
             pairs[index] = (row, base)
     texts = _Texts(find_references)
-    return {
-        index: _compare(row, base, texts, earlier or {}) for index, (row, base) in pairs.items()
-    }
+    return {index: _compare(row, base, texts, earlier) for index, (row, base) in pairs.items()}
 
 
 class _Texts:
@@ -121,17 +130,20 @@ def _compare(row: Row, base: Row, texts: _Texts, earlier: EarlierP) -> Compariso
         if seed in base.scores
     }
     difference = spread({seed: of_row - of_base for seed, (of_row, of_base) in scores.items()})
-    p_values, taken = {}, []
+    p_values, taken, reasons = {}, [], []
     for seed in scores:
         try:
             p_values[seed] = _p_value(row, base, seed, texts)
+        except OtherText as error:
+            reasons.append(str(error))
         except NoReferences as error:
             known = earlier.get((row.group, row.label, seed))
             if known is None or known[:2] != scores[seed]:
-                return Comparison(difference, {}, str(error))
+                reasons.append(str(error))
+                continue
             p_values[seed] = known[2]
             taken.append(seed)
-    return Comparison(difference, p_values, "", tuple(taken))
+    return Comparison(difference, p_values, reasons[0] if reasons else "", tuple(taken))
 
 
 def _p_value(row: Row, base: Row, seed: int, texts: _Texts) -> float:
@@ -141,13 +153,13 @@ def _p_value(row: Row, base: Row, seed: int, texts: _Texts) -> float:
 
     references = texts.of(row)
     if references != texts.of(base):
-        raise NoReferences("its references are not those of base")
+        raise OtherText("its references are not those of base")
     systems: list[tuple[str, Sequence[str]]] = []
     for name, scores in (("base", base.scores[seed]), ("row", row.scores[seed])):
         if scores.translations is None:
             raise NoReferences("the translations have not been kept")
         if len(scores.translations) != len(references):
-            raise NoReferences(
+            raise OtherText(
                 f"the corpus has {len(references):,} references on this machine, where "
                 f"{len(scores.translations):,} sentences were scored"
             )
@@ -157,7 +169,7 @@ def _p_value(row: Row, base: Row, seed: int, texts: _Texts) -> float:
         found: list[Any] = test()[1]["BLEU"]
     for result, scores in zip(found, (base.scores[seed], row.scores[seed]), strict=True):
         if abs(result.score - scores.bleu) > _TOLERANCE:
-            raise NoReferences(
+            raise OtherText(
                 f"on this machine's corpus the translations score {result.score:.2f}, where "
                 f"{scores.bleu:.2f} is on record"
             )

@@ -52,7 +52,8 @@ def summarise(
 
     Its keys: `version`, `sweep`, `scale`, `split`; `settings`, the names of the columns that say
     what was run; `rows`, each with its state, seeds, settings, figures (mean, standard deviation,
-    value by seed), the paper's figures and the comparison with base; `unfinished`, the members that
+    value by seed), the paper's figures and the comparison with base, in which `p_earlier` names
+    seeds whose p is that of an earlier report; `unfinished`, the members that
     are not in the figures; `notes`, sentences to stand under the table.
 
     Args:
@@ -189,10 +190,10 @@ def _notes_of_test(comparisons: Mapping[int, Comparison]) -> list[str]:
             "customary level of 5%; and among 20 rows one below it is no surprise. "
             "Where it says mixed, the seeds disagree in which is better."
         )
-    if number := sum(bool(each.earlier) for each in comparisons.values()):
+    if any(each.earlier for each in comparisons.values()):
         notes.append(
-            f"p of {number} rows, or of some of their seeds, is that of the report that was here "
-            "before: the scores are the same, and their translations are no longer here."
+            "A p in brackets, or that of one of its seeds, is an earlier report's: the scores are "
+            "the same, and translations or references are no longer here."
         )
     reasons = list(dict.fromkeys(each.why_not for each in comparisons.values() if each.why_not))
     notes.extend(f"p was not computed: {reason.removesuffix('.')}." for reason in reasons)

@@ -286,14 +286,18 @@ def _p(comparison: Mapping[str, Any] | None) -> str:
     if not comparison:
         return ""
     if comparison["p"] is not None:
-        return f"{comparison['p']:.3f}"
-    return "mixed" if comparison["p_values"] else "not computed"
+        text = f"{comparison['p']:.3f}"
+        return f"({text})" if comparison["p_earlier"] else text
+    is_mixed = comparison["p_values"] and not comparison["seeds_agree"]
+    return "mixed" if is_mixed else "not computed"
 
 
 def _p_remark(comparison: Mapping[str, Any]) -> str:
-    if not comparison or comparison["p"] is not None:
+    if not comparison:
         return ""
-    if comparison["p_values"]:
+    if comparison["p"] is not None:
+        return "of an earlier report" if comparison["p_earlier"] else ""
+    if comparison["p_values"] and not comparison["seeds_agree"]:
         return "mixed"
     return f"not computed: {comparison['why_not']}"
 

@@ -94,13 +94,24 @@ def test_translations_that_are_lost_leave_what_the_last_report_said(make_sweep, 
     for text in folder.glob("**/translations/*"):
         text.unlink()
     result = jaxformer("report", folder)
-    assert "p of 1 rows, or of some of their seeds, is that of the report" in result.out
+    assert f"| ({before['p']:.3f}) |" in result.out
+    assert "A p in brackets, or that of one of its seeds, is an earlier report's" in result.out
+    assert "of an earlier report" in (folder / "report.csv").read_text(encoding="utf-8")
     after = json.loads(path.read_text(encoding="utf-8"))["rows"][1]["comparison"]
     assert after == before | {"p_earlier": [0]}
-    # What is no report is replaced as before.
+    # Written elsewhere, it is that of the sweep's own folder.
+    assert jaxformer("report", folder, f"--output={folder / 'new'}").code == 0
+    there = json.loads((folder / "new" / "report.json").read_text(encoding="utf-8"))
+    assert there["rows"][1]["comparison"] == after
+    # What it says would be lost with it.
     path.write_text("{", encoding="utf-8")
     result = jaxformer("report", folder)
-    assert (result.code, result.err) == (0, "")
+    sentence = one_sentence(result)
+    assert f"{path} is not JSON" in sentence
+    assert sentence.endswith("Restore this report, or remove it.")
+    assert path.read_text(encoding="utf-8") == "{"
+    path.unlink()
+    result = jaxformer("report", folder)
     assert "p was not computed: the translations have not been kept." in result.out
 
 

@@ -23,6 +23,7 @@ from experiments.benchmarks import (
 from experiments.benchmarks.sizes import EOS, SIZES, pieces, read_batches, write_batches
 from experiments.benchmarks.summary import best, ratios, spread
 from experiments.shared import processes, timing
+from jaxformer.run import allocator
 from jaxformer.run.progress import Progress
 
 SMOKE = SIZES["smoke"]
@@ -257,6 +258,27 @@ def test_an_allocator_is_chosen_from_outside_only(monkeypatch):
     assert not {"LD_PRELOAD", "MALLOC_ARENA_MAX", "JAX_COMPILATION_CACHE_DIR"} & environment.keys()
     assert environment["PATH"] == os.environ["PATH"]
     assert processes.allocators()["glibc"] == {}
+
+
+def test_the_allocators_are_those_that_are_there(monkeypatch):
+    monkeypatch.setattr(processes.ctypes.util, "find_library", lambda name: None)
+    assert list(processes.allocators()) == ["glibc", "kept"]
+    monkeypatch.setattr(processes.ctypes.util, "find_library", lambda name: f"lib{name}.so.2")
+    found = processes.allocators()
+    assert list(found) == ["glibc", "kept", "jemalloc", "jemalloc_kept"]
+    assert found["jemalloc"] == {"LD_PRELOAD": "libjemalloc.so.2"}
+    assert found["jemalloc_kept"] == found["jemalloc"] | processes.KEEP_FREED_JEMALLOC
+
+
+def test_the_environment_says_what_jaxformer_sets():
+    names = {-1: "TRIM_THRESHOLD", -2: "TOP_PAD", -4: "MMAP_MAX", -8: "ARENA_MAX"}
+    said = {
+        f"MALLOC_{names[parameter]}{'' if parameter == -8 else '_'}": str(value)
+        for parameter, value in allocator._MALLOPT
+    }
+    assert said == processes.KEEP_FREED
+    decays = ",".join(f"{decay}:{allocator._NEVER}" for decay in allocator._DECAYS)
+    assert {"MALLOC_CONF": decays} == processes.KEEP_FREED_JEMALLOC
 
 
 def test_steps_are_timed_from_the_start_and_without_the_first():

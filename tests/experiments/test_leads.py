@@ -228,6 +228,12 @@ def test_a_pass_has_each_lead_once_a_size_and_its_processes_beside_each_other():
     assert LEADS["cache"].plain == "empty cache"
 
 
+def test_what_needs_an_allocator_that_is_not_there_is_left_out(monkeypatch):
+    monkeypatch.setattr(leads, "allocators", lambda: {"glibc": {}, "kept": {}})
+    names = ["kept", "jemalloc", "jemalloc_kept", "loss"]
+    assert list(leads.plan(names, ["smoke"])) == [("kept", "smoke"), ("loss", "smoke")]
+
+
 def report(rate, memory=100, first=1.0):
     return {
         "tokens_per_second": rate, "sentences_per_second": rate, "peak_bytes_steps": memory,
@@ -268,7 +274,7 @@ def test_the_table_of_a_record():
     assert rows["cache"] == ["4.00 (4.00 to 4.00)", NOT_MEASURED, NOT_MEASURED]
     assert rows["top_k"] == ["1.50 (1.50 to 1.50)", NOT_MEASURED, "1.00 (1.00 to 1.00)"]
     assert rows["shapes"] == ["1.50 (1.50 to 1.50)", NOT_MEASURED, NOT_MEASURED]
-    assert rows["jemalloc"] == ["jemalloc was not found"] * 3
+    assert rows["jemalloc"] == ["1.00 (1.00 to 1.00)", NOT_MEASURED, "1.00 (1.00 to 1.00)"]
     assert rows["imports"] == rows["loss"] == [NOT_MEASURED] * 3
     assert rows["compacting"] == [LEADS["compacting"].why, "", ""]
 

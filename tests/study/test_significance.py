@@ -1,3 +1,4 @@
+import copy
 import json
 import os
 
@@ -134,25 +135,48 @@ def test_what_can_no_longer_be_computed_is_an_earlier_reports(make_sweep, tmp_pa
     assert set(p_values) == {0, 1}
     (tmp_path / "g" / "row" / "seed=1" / "translations" / "valid.txt").unlink()
     rows, without = report_of(tmp_path)
-    assert without["rows"][1]["comparison"]["why_not"] == "the translations have not been kept"
-    earlier = earlier_p_values(report)
+    lost = "the translations have not been kept"
+    # That of the other seed is not lost with it, though it is no p of the row.
+    assert without["rows"][1]["comparison"] == report["rows"][1]["comparison"] | {
+        "p": None, "p_values": {"0": p_values[0]}, "why_not": lost,
+    }  # fmt: skip
+    earlier = earlier_p_values(report, "valid")
     found = compare(rows, references, earlier)[1]
     assert (found.p_values, found.earlier, found.why_not) == (p_values, (1,), "")
+    assert found.p == max(p_values.values())
     # Neither is there a corpus.
     found = compare(rows, nowhere, earlier)[1]
     assert (found.p_values, found.earlier) == (p_values, (0, 1))
+    # What is there and differs is not lost.
+    found = compare(rows, lambda config: make_references()[::-1], earlier)[1]
+    assert (found.p_values, found.p) == ({1: p_values[1]}, None)
+    assert "on this machine's corpus the translations score" in found.why_not
     for index in (0, 1):
         # One of the two has been trained again, and has another score.
-        report["rows"][index]["bleu"]["values"]["1"] += 0.01
-        found = compare(rows, references, earlier_p_values(report))[1]
-        assert (found.p_values, found.earlier) == ({}, ())
-        assert found.why_not == "the translations have not been kept"
-        report["rows"][index]["bleu"]["values"]["1"] -= 0.01
+        changed = copy.deepcopy(report)
+        changed["rows"][index]["bleu"]["values"]["1"] += 0.01
+        found = compare(rows, references, earlier_p_values(changed, "valid"))[1]
+        assert (set(found.p_values), found.earlier, found.why_not) == ({0}, (), lost)
+    assert earlier_p_values(report, "test") == {}
+    assert earlier_p_values(report | {"version": 2}, "valid") == {}
 
 
 @pytest.mark.parametrize("report", [None, [], {}, {"rows": 1}, {"rows": [{"comparison": 1}]}])
 def test_what_is_no_report_has_no_p(report):
-    assert earlier_p_values(report) == {}
+    assert earlier_p_values(report, "valid") == {}
+    if isinstance(report, dict):
+        assert earlier_p_values({"version": 1, "split": "valid"} | report, "valid") == {}
+
+
+@pytest.mark.parametrize("p", ["nan", "0.5", 7, -0.1, True, None, 10**400])
+def test_of_a_damaged_report_the_sound_rows_count(make_sweep, tmp_path, p):
+    make_sweep({"base": [0.8], "row": [0.7], "other": [0.6]})
+    _, report = report_of(tmp_path)
+    assert set(earlier_p_values(report, "valid")) == {("g", "row", 0), ("g", "other", 0)}
+    report["rows"][1]["comparison"]["p_values"]["0"] = p
+    assert set(earlier_p_values(report, "valid")) == {("g", "other", 0)}
+    report["rows"][2]["base"] = "base"
+    assert earlier_p_values(report, "valid") == {}
 
 
 def test_rows_of_another_text_are_not_compared_with_base(tmp_path):
