@@ -1,6 +1,6 @@
 """What does better than Transformer-Tiny at its size, or below it: a search on validation alone.
 
-Command:   jaxformer sweep configs/multi30k_search.py --workdir=runs/search
+Command:   jaxformer sweep configs/multi30k_search.py --protocol=multi_bleu_lc --workdir=runs/search
            (here with --jobs=2 and --config.model.product_dtype=bfloat16)
 Hardware:  two CPU cores.
 Time:      not measured yet.
@@ -9,7 +9,8 @@ Expected:  not run yet.
 `base` is multi30k_tiny.py with a quarter of its tokens: 4,000 steps of 4,096, a rate that ends at 0
 instead of averaged checkpoints, and no end before the last step. Each other row changes one thing,
 and `wide` two: width is bought with word pieces, at no more parameters than Tiny's. All output is
-in small letters, so that sacreBLEU compares the rows with each other, and with nothing else.
+in small letters, which sacreBLEU, whose text has others, takes for mistakes: the protocol's BLEU is
+what to look at.
 """
 
 import runpy

@@ -75,6 +75,9 @@ def run(argv: Sequence[str]) -> int:
     )
     options.add_argument("--workdir", help="folder of the sweep")
     options.add_argument(
+        "--protocol", default="", help="score by this protocol of `evaluate` as well"
+    )
+    options.add_argument(
         "--jobs", type=whole_number, default=1, metavar="N", help="members at a time (default: 1)"
     )
     options.add_argument(
@@ -140,6 +143,13 @@ def run(argv: Sequence[str]) -> int:
         if swept_seeds and chosen.seeds:
             raise Mistake("Seeds are in --seeds and in --sweep train.seed. Leave one out.")
         seeds = swept_seeds or seeds
+    if chosen.protocol:
+        # Imported late: others do without.
+        from jaxformer.io.protocol import check_protocol
+
+        with mistakes():
+            for language in {row.config["data"]["target"] for row in rows}:
+                check_protocol(chosen.protocol, language)
     if elsewhere:
         return _launch(chosen, rows, scale, seeds)
     folder = open_workdir(chosen.workdir)
@@ -149,7 +159,7 @@ def run(argv: Sequence[str]) -> int:
             "a local --workdir, or run the commands that --print shows."
         )
     with mistakes():
-        members = expand(rows, seeds, chosen.workdir)
+        members = expand(rows, seeds, chosen.workdir, chosen.protocol)
         manifest = extended(folder, Manifest(scale, members))
         members = _choose(members, chosen.only)
         check_models(rows)
@@ -175,7 +185,7 @@ def _launch(
     """Writes what runs members elsewhere, and the manifest beside it; returns the exit code."""
     folder = launch_folder(chosen)
     with mistakes():
-        manifest = Manifest(scale, expand(rows, seeds, chosen.workdir))
+        manifest = Manifest(scale, expand(rows, seeds, chosen.workdir, chosen.protocol))
         members = _choose(manifest.members, chosen.only)
         before = read_manifest(folder)
         if before is not None:
@@ -373,6 +383,10 @@ class _Report:
         scores = read_scores(self._folder, member)
         if scores is None:
             return ""
+        published = ""
+        if member.protocol:
+            published = f", {member.protocol} {float(scores['published_protocol']['bleu']):.2f}"
         return (
-            f", sacreBLEU {float(scores['bleu']):.2f}, perplexity {float(scores['perplexity']):.3f}"
+            f", sacreBLEU {float(scores['bleu']):.2f}{published}"
+            f", perplexity {float(scores['perplexity']):.3f}"
         )

@@ -26,6 +26,7 @@ SPLIT = "valid"
 """The split that members are scored on: test sets are for what a study has chosen."""
 
 _LONGEST_NAME = 100
+_PROTOCOL = "--protocol="
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +79,12 @@ class Member:
         """Steps of its training."""
         return self.config["train"]["num_steps"]
 
+    @property
+    def protocol(self) -> str:
+        """By which it is to be scored besides sacreBLEU; "" for none."""
+        found = (argument for argument in self.evaluate if argument.startswith(_PROTOCOL))
+        return next(found, "").removeprefix(_PROTOCOL)
+
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
@@ -94,12 +101,15 @@ class Manifest:
     split: str = SPLIT
 
 
-def expand(rows: Sequence[Row], seeds: Iterable[int], folder: str) -> list[Member]:
+def expand(
+    rows: Sequence[Row], seeds: Iterable[int], folder: str, protocol: str = ""
+) -> list[Member]:
     """Returns every row with every seed: all rows with the least seed first, and base's before all.
 
     Args:
       rows: in the table's order.
       folder: of the sweep, as command lines name it.
+      protocol: by which members are to be scored besides sacreBLEU; "" for none.
 
     Raises: ValueError if two rows of a group have the same label, or there is a seed twice.
     """
@@ -111,7 +121,7 @@ def expand(rows: Sequence[Row], seeds: Iterable[int], folder: str) -> list[Membe
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"A seed is there twice: {', '.join(map(str, seeds))}. Leave one out.")
     ordered = sorted(rows, key=lambda row: row.label != BASE)
-    return [_member(row, seed, folder) for seed in sorted(seeds) for row in ordered]
+    return [_member(row, seed, folder, protocol) for seed in sorted(seeds) for row in ordered]
 
 
 def extend(before: Manifest, now: Manifest, option: str = "--workdir") -> Manifest:
@@ -194,7 +204,7 @@ def _check(member: Member) -> Member:
     return member
 
 
-def _member(row: Row, seed: int, folder: str) -> Member:
+def _member(row: Row, seed: int, folder: str, protocol: str) -> Member:
     workdir = f"{folder_name(row.group)}/{folder_name(row.label)}/seed={seed}"
     place = os.path.join(folder, workdir)
     return Member(
@@ -212,7 +222,13 @@ def _member(row: Row, seed: int, folder: str) -> Member:
             f"--config.train.seed={seed}",
             f"--workdir={place}",
         ],
-        evaluate=["jaxformer", "evaluate", f"--workdir={place}", f"--split={SPLIT}"],
+        evaluate=[
+            "jaxformer",
+            "evaluate",
+            f"--workdir={place}",
+            f"--split={SPLIT}",
+            *([f"{_PROTOCOL}{protocol}"] if protocol else []),
+        ],
         workdir=workdir,
     )
 

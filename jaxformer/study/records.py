@@ -39,6 +39,7 @@ class Scores:
       signature: sacreBLEU's.
       decoding: beam, penalty and number of averaged checkpoints, in words.
       translations: one line a sentence; None where the file has not been kept.
+      published: a protocol of published results and BLEU by it; None if there was none.
     """
 
     bleu: float
@@ -48,6 +49,7 @@ class Scores:
     signature: str
     decoding: str
     translations: tuple[str, ...] | None
+    published: tuple[str, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,6 +233,10 @@ def _read_scores(record: Path, text: Path) -> tuple[int, Scores]:
     penalty = _take({"length_penalty": _PENALTY, **found}, "length_penalty", str, where)
     average = len(checkpoints)
     sentences = _take(found, "sentences", int, where)
+    published = None
+    if "published_protocol" in found:
+        by = _take(found, "published_protocol", dict, where)
+        published = (_take(by, "protocol", str, where), _take(by, "bleu", float, where))
     return checkpoints[0], Scores(
         bleu=_take(found, "bleu", float, where),
         perplexity=_take(found, "perplexity", float, where),
@@ -242,6 +248,7 @@ def _read_scores(record: Path, text: Path) -> tuple[int, Scores]:
             f"{f'average of {average} checkpoints' if average > 1 else 'one checkpoint'}"
         ),
         translations=_read_lines(text, sentences),
+        published=published,
     )
 
 

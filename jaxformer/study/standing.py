@@ -17,12 +17,14 @@ _TAIL = 16_384
 def read_scores(folder: str | os.PathLike[str], member: Member) -> dict[str, Any] | None:
     """Returns the member's evaluation; None while it is not finished.
 
-    It is finished when its last checkpoint has been scored.
+    It is finished when its last checkpoint has been scored, by its protocol too if it has one.
     """
     path = as_path(folder) / member.workdir / "evaluation" / f"{SPLIT}.json"
     try:
         scores = read_json(path)
         is_last = scores["checkpoints"][0] == member.num_steps
+        if member.protocol:
+            is_last &= scores["published_protocol"]["protocol"] == member.protocol
         # What is not finite is text.
         scores |= {name: float(scores[name]) for name in ("bleu", "perplexity")}
     except (OSError, ValueError, TypeError, LookupError, ArithmeticError):

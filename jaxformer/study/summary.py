@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from jaxformer.io.protocol import PROTOCOLS
 from jaxformer.io.record import to_json
 from jaxformer.study.records import Sweep
 from jaxformer.study.rows import Row, Spread, base_of, spread, varying
@@ -50,7 +51,8 @@ def summarise(
 ) -> dict[str, Any]:
     """Returns the report as what strict JSON can hold.
 
-    Its keys: `version`, `sweep`, `scale`, `split`; `settings`, the names of the columns that say
+    Its keys: `version`, `sweep`, `scale`, `split`; `protocol` of published results that rows were
+    scored by, None if by none or by several; `settings`, the names of the columns that say
     what was run; `rows`, each with its state, seeds, settings, figures (mean, standard deviation,
     value by seed), the paper's figures and the comparison with base, in which `p_earlier` names
     seeds whose p is that of an earlier report; `unfinished`, the members that
@@ -61,6 +63,8 @@ def summarise(
       comparisons: by the index of the row.
     """
     is_papers = any(row.members[0].paper for row in rows)
+    protocols = _protocols(rows)
+    protocol = protocols[0] if len(protocols) == 1 else None
     columns = _columns(rows, is_papers)
     unfinished = [
         {
@@ -81,12 +85,17 @@ def summarise(
             "sweep": sweep.name,
             "scale": sweep.scale,
             "split": sweep.split,
+            "protocol": protocol,
             "settings": list(columns),
             "rows": [
-                _row(row, rows, columns, comparisons.get(number)) for number, row in enumerate(rows)
+                _row(row, rows, columns, comparisons.get(number), protocol)
+                for number, row in enumerate(rows)
             ],
             "unfinished": unfinished,
-            "notes": _notes(sweep, rows, comparisons, is_papers),
+            "notes": [
+                *_notes(sweep, rows, comparisons, is_papers),
+                *_notes_of_protocols(protocols),
+            ],
         }
     )
 
@@ -108,7 +117,13 @@ def _row(
     rows: Sequence[Row],
     columns: Mapping[str, Callable[[Settings], Any]],
     comparison: Comparison | None,
+    protocol: str | None,
 ) -> dict[str, Any]:
+    by_protocol = {
+        seed: scores.published[1]
+        for seed, scores in row.scores.items()
+        if scores.published and scores.published[0] == protocol
+    }
     base = base_of(row, rows)
     return {
         "group": row.group,
@@ -126,6 +141,7 @@ def _row(
             spread({seed: scores.perplexity for seed, scores in row.scores.items()})
         ),
         "bleu": _spread(spread({seed: scores.bleu for seed, scores in row.scores.items()})),
+        "protocol_bleu": _spread(spread(by_protocol)),
         "parameters": row.parameters,
         "paper": dict(row.members[0].paper),
         "comparison": None if comparison is None else _comparison(comparison),
@@ -198,6 +214,21 @@ def _notes_of_test(comparisons: Mapping[int, Comparison]) -> list[str]:
     reasons = list(dict.fromkeys(each.why_not for each in comparisons.values() if each.why_not))
     notes.extend(f"p was not computed: {reason.removesuffix('.')}." for reason in reasons)
     return notes
+
+
+def _protocols(rows: Sequence[Row]) -> list[str]:
+    found = (scores.published for row in rows for scores in row.scores.values())
+    return sorted({published[0] for published in found if published})
+
+
+def _notes_of_protocols(protocols: Sequence[str]) -> list[str]:
+    if len(protocols) > 1:
+        return [f"Scored by several protocols ({', '.join(protocols)}), which do not compare."]
+    return [
+        f"BLEU by {protocol}: {PROTOCOLS[protocol][1]}. p is not of it."
+        for protocol in protocols
+        if protocol in PROTOCOLS
+    ]
 
 
 def _each(texts: Any) -> str:

@@ -71,6 +71,9 @@ def columns(report: Report) -> list[Column]:
     for key, name in (("perplexity", "perplexity"), ("bleu", "BLEU")):
         found.append(Column(name, [_measured(row, key) for row in rows]))
         found.append(Column(f"{name}, paper", [_papers(row, key) for row in rows]))
+    if report["protocol"]:
+        by_protocol = [_spread(row["protocol_bleu"]) for row in rows]
+        found.append(Column(f"BLEU by {report['protocol']}", by_protocol))
     if has_base:
         found.append(Column("BLEU - base", [_difference(row["comparison"]) for row in rows]))
         found.append(Column("p", [_p(row["comparison"]) for row in rows]))
@@ -168,6 +171,9 @@ def comma_separated(report: Report) -> str:
             cells[f"{key}_mean"] = row[key]["mean"]
             cells[f"{key}_deviation"] = row[key]["deviation"]
             cells[f"{key}_paper"] = row["paper"].get(key)
+        if report["protocol"]:
+            cells["protocol_bleu_mean"] = row["protocol_bleu"]["mean"]
+            cells["protocol_bleu_deviation"] = row["protocol_bleu"]["deviation"]
         cells["bleu_difference_mean"] = difference.get("mean")
         cells["bleu_difference_deviation"] = difference.get("deviation")
         cells["p"] = comparison.get("p")

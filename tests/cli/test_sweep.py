@@ -235,6 +235,21 @@ def test_what_is_said_when_all_goes_well(fake, jaxformer, rows, tmp_path):
     assert jaxformer("sweep", str(rows), f"--workdir={folder}", "--print").out == ""
 
 
+def test_members_can_be_scored_as_published_results_count(fake, jaxformer, rows, tmp_path):
+    argv = ["sweep", str(rows), f"--workdir={tmp_path / 's'}"]
+    assert "2 of 2 members are finished" in jaxformer(*argv).out
+    # Without a score by it a member is not finished.
+    result = jaxformer(*argv, "--protocol=multi_bleu_lc")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.count(", sacreBLEU 30.12, multi_bleu_lc 41.50, perplexity 5.500") == 2
+    for member in members_of(tmp_path / "s").values():
+        assert member["evaluate"][-1] == "--protocol=multi_bleu_lc"
+    calls = (tmp_path / "s" / "calls").read_text(encoding="utf-8")
+    assert calls.count("evaluate") == 4
+    jaxformer(*argv, "--protocol=multi_bleu_lc")
+    assert (tmp_path / "s" / "calls").read_text(encoding="utf-8") == calls
+
+
 def test_failures_are_named_at_the_end(fake, jaxformer, rows, tmp_path):
     folder = tmp_path / "s"
     folder.mkdir()

@@ -54,6 +54,10 @@ MISTAKES = {
         [TABLE, "--scale=laptop", "--config.train.seed=4"],
         "train.seed is what members of a row differ in. Set --seeds=N instead.",
     ),
+    "an unknown protocol": (
+        [TABLE, "--scale=laptop", "--protocol=bleu"],
+        "Unknown protocol 'bleu'; there are multi_bleu_lc, paper.",
+    ),
     "no seeds": (
         [TABLE, "--scale=laptop", "--seeds=0"],
         "Argument --seeds: '0' is not a whole number of 1 or more. See jaxformer sweep --help.",

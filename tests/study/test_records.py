@@ -154,6 +154,11 @@ DAMAGES = {
         edit(lambda it: it["members"].append(it["members"][0])),
         "manifest.json, member 2: row 'base' of base has seed 0 twice.",
     ),
+    "scores, protocol": (
+        SCORES,
+        edit(lambda it: it.update(published_protocol={"protocol": "paper", "bleu": "high"})),
+        "valid.json: `bleu` is 'high', expected a number.",
+    ),
     "config": (f"{WORKDIR}/config.json", lambda path: path.write_text("{"), "is not JSON"),
     "config, of another run": (
         f"{WORKDIR}/config.json",

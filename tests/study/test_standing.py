@@ -34,6 +34,21 @@ def test_a_member_is_finished_when_its_last_checkpoint_is_scored(tmp_path, membe
     assert read_scores(tmp_path, member) == scores
 
 
+def test_a_member_with_a_protocol_is_scored_by_it(tmp_path):
+    (member,) = expand([Row("g", "base", {}, None, CONFIG, [])], [0], "w", "paper")
+    assert (member.protocol, member.evaluate[-1]) == ("paper", "--protocol=paper")
+    scores = {"checkpoints": [100], "bleu": 3, "perplexity": 5}
+    for published in ({}, {"published_protocol": {"protocol": "other", "bleu": 4}}):
+        write(tmp_path, member, "evaluation/valid.json", json.dumps(scores | published))
+        assert read_scores(tmp_path, member) is None
+    scores["published_protocol"] = {"protocol": "paper", "bleu": 4}
+    write(tmp_path, member, "evaluation/valid.json", json.dumps(scores))
+    assert read_scores(tmp_path, member) == scores
+    (plain,) = expand([Row("g", "base", {}, None, CONFIG, [])], [0], "w")
+    assert plain.protocol == ""
+    assert read_scores(tmp_path, plain) == scores
+
+
 @pytest.mark.parametrize(
     ("text", "step"),
     [

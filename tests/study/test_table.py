@@ -200,6 +200,32 @@ def test_nothing_is_finished(tmp_path):
     assert "missing" in latex(report)
 
 
+def test_published_protocols_have_a_column(tmp_path):
+    def report_of(folder, *protocols):
+        members = [make_member("g", row, seed) for row in ("base", "x") for seed in (0, 1)]
+        for number, (member, protocol) in enumerate(zip(members, protocols, strict=True)):
+            by = {"published_protocol": {"protocol": protocol, "bleu": 40.0 + number}}
+            write_scores(tmp_path / folder, member, **(by if protocol else {}))
+        write_manifest(tmp_path / folder, members, "")
+        sweep = read_sweep(tmp_path / folder)
+        return summarise(sweep, make_rows(sweep.members), {})
+
+    report = report_of("one", "paper", "paper", "", "")
+    assert report["protocol"] == "paper"
+    (column,) = [column for column in columns(report) if "paper" in column.name]
+    assert (column.name, column.cells) == ("BLEU by paper", ["40.50 ± 0.71", ""])
+    first, second = csv.DictReader(io.StringIO(comma_separated(report)))
+    assert float(first["protocol_bleu_mean"]) == 40.5
+    assert second["protocol_bleu_mean"] == ""
+    assert "BLEU by paper: Moses's tokens, case kept" in markdown(report)
+
+    report = report_of("two", "paper", "multi_bleu_lc", "", "")
+    assert report["protocol"] is None
+    assert "BLEU by" not in markdown(report)
+    assert "Scored by several protocols (multi_bleu_lc, paper)" in report["notes"][-1]
+    assert report_of("none", "", "", "", "")["protocol"] is None
+
+
 def test_p_where_seeds_disagree(tmp_path):
     mixed = Comparison(spread({0: -0.75, 1: 1.0}), {0: 0.25, 1: 0.125}, "")
     report = make_report(tmp_path, comparisons={1: mixed})
@@ -207,6 +233,12 @@ def test_p_where_seeds_disagree(tmp_path):
     assert found["p"][1] == "mixed"
     assert found["BLEU - base"][1] == "+0.12 ± 1.24"
     assert ",,mixed,1987654," in comma_separated(report)
+    # Of one seed the translations are lost.
+    partly = Comparison(spread({0: -0.75, 1: -1.0}), {0: 0.25}, "lost")
+    report = make_report(tmp_path / "partly", comparisons={1: partly})
+    found = {column.name: list(column.cells) for column in columns(report)}
+    assert found["p"][1] == "not computed"
+    assert "not computed: lost" in comma_separated(report)
 
 
 def test_the_summary_is_strict_json_with_every_number(report):
