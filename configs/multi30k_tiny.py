@@ -4,9 +4,11 @@ Command:   jaxformer train --config=configs/multi30k_tiny.py --workdir=runs/tiny
            jaxformer evaluate --workdir=runs/tiny --split=test --protocol=multi_bleu_lc
            python -m experiments.multi30k_tiny tiny=runs/tiny (and workdirs of other seeds)
 Hardware:  two CPU cores.
-Time:      not measured yet.
-Expected:  41.02 BLEU by that protocol on the 2016 Flickr test set (Wu et al., "Good for
-           Misconceived Reasons", ACL 2021, text only); not run to the end yet.
+Time:      with --config.model.product_dtype=bfloat16 and jemalloc 75 minutes for seed 0 and 63 for
+           seed 1, which end at steps 5,244 and 4,845.
+Expected:  by that protocol, on the 2016 Flickr test set, 41.42 BLEU with seed 0 and 41.37 with
+           seed 1 (experiments/results/multi30k_tiny); 41.02 was published (Wu et al., "Good for
+           Misconceived Reasons", ACL 2021, text only).
 
 Their settings: 4 + 4 layers of width 128, 10,000 joint merges on tokens in small letters, batches
 of 2 x 4,096 tokens, an inverse square root with a peak of 0.005 after 2,000 steps, at most 8,000
