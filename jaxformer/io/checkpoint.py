@@ -366,4 +366,8 @@ def _reason(error: Exception) -> str:
     """The innermost cause: messages here are nested, each level with the path of a file."""
     text = str(error).strip().split("\n", 1)[0].rsplit('": ', 1)[-1]
     text = re.sub(r" \[(os_error_code|source locations)=.*", "", text) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."
+    if len(text) <= 200:
+        return text
+    # One that quotes a whole specification: the system's word for it, or the end, says the most.
+    code = re.search(r"os_error_code='?(\d+)", str(error))
+    return os.strerror(int(code[1])) if code else f"{text[:97]} ... {text[-98:]}"
