@@ -49,8 +49,8 @@ def _report(folder: Path, output: Path) -> None:
     from jaxformer.study.records import read_sweep
     from jaxformer.study.report import write_report
     from jaxformer.study.rows import make_rows
-    from jaxformer.study.significance import compare, earlier_p_values
-    from jaxformer.study.summary import summarise
+    from jaxformer.study.significance import compare
+    from jaxformer.study.summary import earlier_p_values, summarise
 
     with mistakes():
         sweep = read_sweep(folder, settings.complete)

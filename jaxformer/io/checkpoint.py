@@ -370,4 +370,4 @@ def _reason(error: Exception) -> str:
         return text
     # One that quotes a whole specification: the system's word for it, or the end, says the most.
     code = re.search(r"os_error_code='?(\d+)", str(error))
-    return os.strerror(int(code[1])) if code else f"{text[:97]} ... {text[-98:]}"
+    return f"{text[:97]} ...: {os.strerror(int(code[1])) if code else text[-97:]}"

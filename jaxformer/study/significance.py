@@ -62,26 +62,6 @@ class Comparison:
         return max(self.p_values.values()) if is_whole and self.agrees else None
 
 
-def earlier_p_values(report: Any, split: str) -> EarlierP:
-    """Returns what an earlier report.json has of the split, as far as it is one."""
-    found = {}
-    if not isinstance(report, dict) or (report.get("version"), report.get("split")) != (1, split):
-        return found
-    rows = report.get("rows")
-    for row in rows if isinstance(rows, list) else ():
-        try:
-            values = row["comparison"]["p_values"].items()
-            pair = [each["bleu"]["values"] for each in (row, rows[row["base"]])]
-            for seed, p in values:
-                of_row, of_base = (scores[seed] for scores in pair)
-                if all(type(each) in (int, float) for each in (of_row, of_base, p)) and 0 <= p <= 1:
-                    found[row["group"], row["label"], int(seed)] = (of_row, of_base, p)
-        # A row without a comparison, or none at all.
-        except (TypeError, LookupError, ValueError, AttributeError):
-            continue
-    return found
-
-
 def compare(
     rows: Sequence[Row], find_references: FindReferences, earlier: EarlierP = _NONE
 ) -> dict[int, Comparison]:
@@ -130,20 +110,18 @@ def _compare(row: Row, base: Row, texts: _Texts, earlier: EarlierP) -> Compariso
         if seed in base.scores
     }
     difference = spread({seed: of_row - of_base for seed, (of_row, of_base) in scores.items()})
-    p_values, taken, reasons = {}, [], []
+    p_values, taken, why_not = {}, [], ""
     for seed in scores:
         try:
             p_values[seed] = _p_value(row, base, seed, texts)
-        except OtherText as error:
-            reasons.append(str(error))
         except NoReferences as error:
             known = earlier.get((row.group, row.label, seed))
-            if known is None or known[:2] != scores[seed]:
-                reasons.append(str(error))
-                continue
-            p_values[seed] = known[2]
-            taken.append(seed)
-    return Comparison(difference, p_values, reasons[0] if reasons else "", tuple(taken))
+            if isinstance(error, OtherText) or known is None or known[:2] != scores[seed]:
+                why_not = why_not or str(error)
+            else:
+                p_values[seed] = known[2]
+                taken.append(seed)
+    return Comparison(difference, p_values, why_not, tuple(taken))
 
 
 def _p_value(row: Row, base: Row, seed: int, texts: _Texts) -> float:

@@ -10,7 +10,7 @@ from jaxformer.io.protocol import PROTOCOLS
 from jaxformer.io.record import to_json
 from jaxformer.study.records import Sweep
 from jaxformer.study.rows import Row, Spread, base_of, spread, varying
-from jaxformer.study.significance import SAMPLES, SEED, Comparison
+from jaxformer.study.significance import SAMPLES, SEED, Comparison, EarlierP
 
 _VERSION = 1
 
@@ -98,6 +98,29 @@ def summarise(
             ],
         }
     )
+
+
+def earlier_p_values(report: Any, split: str) -> EarlierP:
+    """Returns what an earlier report.json has of the split, as far as it is one."""
+    found = {}
+    if not isinstance(report, dict) or (report.get("version"), report.get("split")) != (
+        _VERSION,
+        split,
+    ):
+        return found
+    rows = report.get("rows")
+    for row in rows if isinstance(rows, list) else ():
+        try:
+            values = row["comparison"]["p_values"].items()
+            pair = [each["bleu"]["values"] for each in (row, rows[row["base"]])]
+            for seed, p in values:
+                of_row, of_base = (scores[seed] for scores in pair)
+                if all(type(each) in (int, float) for each in (of_row, of_base, p)) and 0 <= p <= 1:
+                    found[row["group"], row["label"], int(seed)] = (of_row, of_base, p)
+        # A row without a comparison, or none at all.
+        except (TypeError, LookupError, ValueError, AttributeError):
+            continue
+    return found
 
 
 def _columns(rows: Sequence[Row], is_papers: bool) -> dict[str, Callable[[Settings], Any]]:

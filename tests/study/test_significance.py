@@ -8,8 +8,8 @@ from sacrebleu.significance import PairedTest
 
 from jaxformer.study.records import read_sweep
 from jaxformer.study.rows import make_rows
-from jaxformer.study.significance import NoReferences, compare, earlier_p_values
-from jaxformer.study.summary import summarise
+from jaxformer.study.significance import NoReferences, compare
+from jaxformer.study.summary import earlier_p_values, summarise
 from tests.study.sweeps import (
     make_member,
     make_references,
