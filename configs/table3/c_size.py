@@ -2,11 +2,11 @@
 
 Command:   jaxformer sweep configs/table3/{base,c_size}.py --scale=laptop --workdir=runs/table3
            jaxformer train --config=configs/table3/c_size.py:laptop/N=2 --workdir=runs/one
-Hardware:  as base.py; at a laptop's scale the first four rows are run, with one seed.
+Hardware:  as base.py; at a laptop's scale with one seed so far.
 Time:      as base.py for a row of base's size; more for the larger rows.
 Expected:  larger models are better (paper: 23.7 BLEU with 2 layers, 26.2 with d_ff = 4096). On a
-           laptop, with model.product_dtype=bfloat16, N=4 is better than base, and N=8 fails to
-           learn within the budget (docs/table3.md).
+           laptop, with model.product_dtype=bfloat16, wider models have the lower perplexity, N=4 is
+           better than base, and N=8 fails to learn within the budget (docs/table3.md).
 
 Layers are a third, two thirds and four thirds of base's: of 6 in the paper, and of 4 on a laptop,
 rounded to 1, 3 and 5. Widths are half and twice base's, and so are then d_k and d_v.
