@@ -23,7 +23,9 @@ def get_config(arg: str = "") -> ConfigDict:
     Raises: ValueError if there is an argument.
     """
     if arg:
-        raise ValueError(f"configs/multi30k_recipe.py takes no argument, got {arg!r}. Leave it out.")
+        raise ValueError(
+            f"configs/multi30k_recipe.py takes no argument, got {arg!r}. Leave it out."
+        )
     config = runpy.run_path(str(Path(__file__).with_name("multi30k_tiny.py")))["get_config"]()
     config.optimizer.schedule = "jaxformer.optim:linear_rate"
     # A peak of 0.003: this, times (d_model * warmup_steps) ** -0.5.
