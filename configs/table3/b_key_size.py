@@ -2,10 +2,10 @@
 
 Command:   jaxformer sweep configs/table3/{base,b_key_size}.py --scale=laptop --workdir=runs/table3
            jaxformer train --config=configs/table3/b_key_size.py:laptop/d_k=16 --workdir=runs/one
-Hardware:  as base.py; at a laptop's scale run with one seed.
+Hardware:  as base.py; at a laptop's scale run with two seeds.
 Time:      as base.py, for each row.
 Expected:  narrower keys are worse (paper: 0.7 and 0.4 BLEU, and a perplexity 5% and 2% above
-           base's; on a laptop, with model.product_dtype=bfloat16, 7% and 3%: docs/table3.md).
+           base's; on a laptop, with model.product_dtype=bfloat16, 8% and 5%: docs/table3.md).
 
 A quarter and a half of base's width: of 64 in the paper, of 32 on a laptop.
 """
