@@ -38,6 +38,22 @@ def linear_rate(
     return (d_model * warmup_steps) ** -0.5 * jnp.maximum(jnp.minimum(up, down), 0.0)
 
 
+def cooldown_rate(
+    step: ArrayLike, *, d_model: int, warmup_steps: jax.Array | float, num_steps: int
+) -> jax.Array:
+    """Eq. 3 for four fifths of the run, then linear decay to 0 just after step `num_steps`.
+
+    Departs: what Eq. 3 alone leaves to an average of checkpoints, the last fifth brings. Its steps
+    up to there are those of `noam_rate`, so that a run with that may be gone on with by this. Among
+    others, Haegele et al. ("Scaling Laws and Compute-Optimal Training Beyond Fixed Training
+    Durations", 2024) end a run so.
+    """
+    step = jnp.asarray(step, jnp.float32)
+    begin = 0.8 * num_steps
+    rate = noam_rate(jnp.minimum(step, begin), d_model=d_model, warmup_steps=warmup_steps)
+    return rate * jnp.clip((num_steps + 1 - step) / (num_steps + 1 - begin), 0.0, 1.0)
+
+
 def noam_schedule(d_model: int, warmup_steps: int, factor: float = 1.0) -> optax.Schedule:
     """Eq. 3 times `factor`, as an optax schedule.
 

@@ -8,6 +8,7 @@ import optax
 import pytest
 
 from jaxformer.optim import (
+    cooldown_rate,
     linear_rate,
     noam_rate,
     noam_schedule,
@@ -58,6 +59,27 @@ def test_the_linear_rate_falls_evenly_to_zero_after_the_last_step():
     np.testing.assert_allclose(rates[:910], expected, rtol=0, atol=1e-8)
     assert rates[908] > 0
     assert rates[909] == rates[910] == 0
+
+
+def test_the_cooldown_is_equation_3_for_four_fifths_of_the_run():
+    for step in (1, 50, 101, 102, 800):
+        rate = cooldown_rate(step, d_model=17, warmup_steps=101, num_steps=1000)
+        assert float(rate) == float(noam_rate(step, d_model=17, warmup_steps=101))
+
+
+def test_the_cooldown_falls_evenly_to_zero_after_the_last_step():
+    rates = cooldown_rate(jnp.arange(800, 1003), d_model=17, warmup_steps=101, num_steps=1000)
+    expected = np.linspace(equation_3(800, 17, 101), 0.0, 202)
+    np.testing.assert_allclose(rates[:202], expected, rtol=0, atol=1e-8)
+    assert rates[200] > 0
+    assert rates[201] == rates[202] == 0
+
+
+def test_a_cooldown_that_begins_within_the_warm_up_falls_from_the_rate_there():
+    rates = cooldown_rate(jnp.arange(1, 12), d_model=17, warmup_steps=101, num_steps=10)
+    assert int(jnp.argmax(rates)) + 1 == 8
+    assert float(rates[7]) == pytest.approx(equation_3(8, 17, 101), rel=1e-5)
+    assert rates[10] == 0
 
 
 GRADIENTS = np.random.default_rng(0).normal(size=(7, 5, 3)).astype(np.float32)

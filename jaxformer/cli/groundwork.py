@@ -40,9 +40,10 @@ from jaxformer.train import (
 
 MakeState = Callable[[np.int64, Hyper], TrainState]
 
-# What may change when a run is gone on with: nothing that its earlier steps depend on (some
-# schedules depend on train.num_steps; see `_check_schedule`).
+# What may change when a run is gone on with: nothing that its earlier steps depend on (a schedule,
+# and for some schedules train.num_steps, only if those had the same rates; see `_check_schedule`).
 MAY_CHANGE = (
+    "optimizer.schedule",
     "model.remat",
     "model.scan_layers",
     "train.num_steps",
@@ -87,6 +88,8 @@ def _check_schedule(
 ) -> None:
     """Checks that the steps up to the newest checkpoint had the rates that the settings give.
 
+    They are compared at 48 steps, the first and the last among them.
+
     Args:
       before: settings of the run in `workdir`, which `config` may differ from in MAY_CHANGE.
     """
@@ -95,24 +98,39 @@ def _check_schedule(
             f"{workdir} holds checkpoints but no config.json, so that their settings are unknown. "
             "Restore it, or give another --workdir."
         )
-    new = config["train"]["num_steps"]
-    old = before.get("train", {}).get("num_steps", new)
-    if old == new:
+    old = {
+        **config,
+        "optimizer": {**config["optimizer"], **_named(before, "optimizer", "schedule")},
+        "train": {**config["train"], **_named(before, "train", "num_steps")},
+    }
+    if old == config:
         return
     hyper = build.make_hyper(config)
     steps = np.unique(np.linspace(1, last_step, 48).round().astype(np.int32))
     rates = []
-    for num_steps in (old, new):
-        training = {**config["train"], "num_steps": num_steps}
-        rate = jax.jit(build.make_rate({**config, "train": training}))
+    for settings_of_rate in (old, config):
+        rate = jax.jit(build.make_rate(settings_of_rate))
         rates.append([float(rate(step, hyper)) for step in steps])
-    if not np.allclose(*rates, rtol=1e-6, atol=0.0, equal_nan=True):
-        schedule = config["optimizer"]["schedule"]
+    if np.allclose(*rates, rtol=1e-6, atol=0.0, equal_nan=True):
+        return
+    was, schedule = old["optimizer"]["schedule"], config["optimizer"]["schedule"]
+    if was != schedule:
         raise Mistake(
-            f"train.num_steps is {old} in {workdir} and {new} here, but the schedule {schedule} "
-            "ends with the run: the steps already done would have had other rates. Give another "
-            f"--workdir, or train.num_steps={old}."
+            f"optimizer.schedule is {was} in {workdir} and {schedule} here, and the steps already "
+            f"done would have had other rates. Give another --workdir, or optimizer.schedule={was}."
         )
+    steps_before = old["train"]["num_steps"]
+    raise Mistake(
+        f"train.num_steps is {steps_before} in {workdir} and {config['train']['num_steps']} here, "
+        f"but the schedule {schedule} ends with the run: the steps already done would have had "
+        f"other rates. Give another --workdir, or train.num_steps={steps_before}."
+    )
+
+
+def _named(config: build.Config, group: str, name: str) -> dict[str, Any]:
+    """Returns the setting as a dictionary, empty if an older record does not have it."""
+    group_settings = config.get(group, {})
+    return {name: group_settings[name]} if name in group_settings else {}
 
 
 def describe_damage(step: int, fault: str, path: str) -> str:

@@ -266,6 +266,36 @@ def test_steps_that_were_done_while_the_rate_rose_may_be_gone_on_from(train, tmp
     assert "Going on from step 3 of 5." in train(tmp_path / "run", 5, *more).out
 
 
+NOAM = "--config.optimizer.schedule=jaxformer.optim:noam_rate"
+COOLDOWN = "--config.optimizer.schedule=jaxformer.optim:cooldown_rate"
+
+
+def test_a_run_by_equation_3_may_end_with_a_cooldown_and_is_as_if_it_had_it_at_once(
+    train, tmp_path
+):
+    # The cooldown of ten steps begins after the eighth.
+    assert train(tmp_path / "run", 8, NOAM).code == 0
+    assert "Going on from step 8 of 10." in train(tmp_path / "run", 10, COOLDOWN).out
+    assert train(tmp_path / "at_once", 10, COOLDOWN).code == 0
+    assert state_of(tmp_path / "run", 10) == state_of(tmp_path / "at_once", 10)
+    assert train(tmp_path / "without", 10, NOAM).code == 0
+    assert state_of(tmp_path / "run", 10) != state_of(tmp_path / "without", 10)
+
+
+def test_another_schedule_is_refused_where_steps_already_done_had_other_rates(train, tmp_path):
+    workdir = tmp_path / "run"
+    assert train(workdir, 5, NOAM).code == 0
+    before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+    result = train(workdir, 5, COOLDOWN)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
+        f"jaxformer: optimizer.schedule is jaxformer.optim:noam_rate in {workdir} and "
+        "jaxformer.optim:cooldown_rate here, and the steps already done would have had other "
+        "rates. Give another --workdir, or optimizer.schedule=jaxformer.optim:noam_rate.\n"
+    )
+    assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
+
+
 def test_a_failed_save_beside_an_interruption_is_one_sentence(train, tmp_path, monkeypatch):
     def fail(self):
         raise OSError("Checkpoint 3 could not be written (no space).")
