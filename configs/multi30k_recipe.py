@@ -1,10 +1,11 @@
-"""What does better than Transformer-Tiny on Multi30k at its size: its training, with a cool-down.
+"""Transformer-Tiny on Multi30k with a cool-down: a recipe to try against it at its own size.
 
 Command:   jaxformer train --config=configs/multi30k_recipe.py --workdir=runs/recipe
            jaxformer evaluate --workdir=runs/recipe --split=test --protocol=multi_bleu_lc
 Hardware:  two CPU cores.
-Time:      not measured yet.
-Expected:  not run yet.
+Time:      Tiny's, and 25 minutes for the cool-down, on one core.
+Expected:  a perplexity of 5.01 on validation with either seed, where Tiny's average of ten
+           checkpoints has 4.99 with seed 0; not scored on the test split.
 
 multi30k_tiny.py up to step 4,800; in 1,200 more the rate falls linearly to 0, and the last
 checkpoint takes the place of an average of ten. A run of Tiny's may be gone on with by these
