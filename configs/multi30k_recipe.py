@@ -1,9 +1,9 @@
 """Transformer-Tiny on Multi30k with a cool-down: a recipe to try against it at its own size.
 
 Command:   jaxformer train --config=configs/multi30k_recipe.py --workdir=runs/recipe
-           jaxformer evaluate --workdir=runs/recipe --split=test --protocol=multi_bleu_lc
+           jaxformer evaluate --workdir=runs/recipe --split=valid --protocol=multi_bleu_lc
 Hardware:  two CPU cores.
-Time:      Tiny's, and 25 minutes for the cool-down, on one core.
+Time:      Tiny's up to step 4,788, and 26 minutes from there, two seeds beside each other.
 Expected:  on validation, seeds 0 and 1: perplexity 5.01 and 5.02, 41.69 and 41.68 BLEU by Tiny's
            protocol, where Tiny's averages of ten checkpoints have 4.99 and 4.97, 41.60 and 41.69
            (experiments/results/multi30k_tiny). So it is as good, and no better; it was not scored

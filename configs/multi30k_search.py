@@ -10,8 +10,7 @@ Expected:  by the protocol on the validation split, one seed: pre_norm 39.5, dro
 
 Rows have 4,000 merges and 1.8 M parameters, and see 45 epochs, half of what Tiny does, in 5,000
 steps of half the batch, with a rate that ends at 0. All output is in small letters, which
-sacreBLEU, whose text has others, takes for mistakes: the protocol's BLEU is what to look at. What
-does better than Tiny keeps its vocabulary and its budget: multi30k_recipe.py.
+sacreBLEU, whose text has others, takes for mistakes: the protocol's BLEU is what to look at.
 """
 
 import runpy

@@ -43,10 +43,10 @@ def cooldown_rate(
 ) -> jax.Array:
     """Eq. 3 for four fifths of the run, then linear decay to 0 just after step `num_steps`.
 
-    Departs: what Eq. 3 alone leaves to an average of checkpoints, the last fifth brings. Its steps
-    up to there are those of `noam_rate`, so that a run with that may be gone on with by this. Among
-    others, Haegele et al. ("Scaling Laws and Compute-Optimal Training Beyond Fixed Training
-    Durations", 2024) end a run so.
+    Departs: its end stands for the average of checkpoints that a run by Eq. 3 needs. Up to there
+    the rates are those of `noam_rate`, so that a run by that may be gone on with by this. Haegele
+    et al. ("Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations", 2024) end
+    runs of a constant rate so.
     """
     step = jnp.asarray(step, jnp.float32)
     begin = 0.8 * num_steps

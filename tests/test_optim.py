@@ -53,26 +53,24 @@ def test_the_linear_rate_warms_up_as_equation_3_does():
         assert float(rate) == pytest.approx(equation_3(step, 17, 101), rel=1e-5)
 
 
-def test_the_linear_rate_falls_evenly_to_zero_after_the_last_step():
-    rates = linear_rate(jnp.arange(101, 1012), d_model=17, warmup_steps=101, num_steps=1009)
-    expected = np.linspace(equation_3(101, 17, 101), 0.0, 910)
-    np.testing.assert_allclose(rates[:910], expected, rtol=0, atol=1e-8)
-    assert rates[908] > 0
-    assert rates[909] == rates[910] == 0
+@pytest.mark.parametrize(
+    ("rate", "begin", "num_steps"), [(linear_rate, 101, 1009), (cooldown_rate, 800, 1000)]
+)
+def test_a_rate_that_ends_with_the_run_falls_evenly_to_zero_after_the_last_step(
+    rate, begin, num_steps
+):
+    steps = jnp.arange(begin, num_steps + 3)
+    rates = rate(steps, d_model=17, warmup_steps=101, num_steps=num_steps)
+    expected = np.linspace(equation_3(begin, 17, 101), 0.0, num_steps + 2 - begin)
+    np.testing.assert_allclose(rates[:-1], expected, rtol=0, atol=1e-8)
+    assert rates[-3] > 0
+    assert rates[-2] == rates[-1] == 0
 
 
 def test_the_cooldown_is_equation_3_for_four_fifths_of_the_run():
     for step in (1, 50, 101, 102, 800):
         rate = cooldown_rate(step, d_model=17, warmup_steps=101, num_steps=1000)
         assert float(rate) == float(noam_rate(step, d_model=17, warmup_steps=101))
-
-
-def test_the_cooldown_falls_evenly_to_zero_after_the_last_step():
-    rates = cooldown_rate(jnp.arange(800, 1003), d_model=17, warmup_steps=101, num_steps=1000)
-    expected = np.linspace(equation_3(800, 17, 101), 0.0, 202)
-    np.testing.assert_allclose(rates[:202], expected, rtol=0, atol=1e-8)
-    assert rates[200] > 0
-    assert rates[201] == rates[202] == 0
 
 
 def test_a_cooldown_that_begins_within_the_warm_up_falls_from_the_rate_there():

@@ -88,8 +88,6 @@ def _check_schedule(
 ) -> None:
     """Checks that the steps up to the newest checkpoint had the rates that the settings give.
 
-    They are compared at 48 steps, the first and the last among them.
-
     Args:
       before: settings of the run in `workdir`, which `config` may differ from in MAY_CHANGE.
     """
@@ -98,39 +96,29 @@ def _check_schedule(
             f"{workdir} holds checkpoints but no config.json, so that their settings are unknown. "
             "Restore it, or give another --workdir."
         )
-    old = {
-        **config,
-        "optimizer": {**config["optimizer"], **_named(before, "optimizer", "schedule")},
-        "train": {**config["train"], **_named(before, "train", "num_steps")},
-    }
-    if old == config:
+    old = {group: {**values, **before.get(group, {})} for group, values in config.items()}
+    was, now = ((s["optimizer"]["schedule"], s["train"]["num_steps"]) for s in (old, config))
+    if was == now:
         return
-    hyper = build.make_hyper(config)
-    steps = np.unique(np.linspace(1, last_step, 48).round().astype(np.int32))
-    rates = []
-    for settings_of_rate in (old, config):
-        rate = jax.jit(build.make_rate(settings_of_rate))
-        rates.append([float(rate(step, hyper)) for step in steps])
+    steps, hyper = np.arange(1, last_step + 1, dtype=np.int32), build.make_hyper(config)
+    rates = [
+        jax.jit(jax.vmap(build.make_rate(either), (0, None)))(steps, hyper)
+        for either in (old, config)
+    ]
     if np.allclose(*rates, rtol=1e-6, atol=0.0, equal_nan=True):
         return
-    was, schedule = old["optimizer"]["schedule"], config["optimizer"]["schedule"]
-    if was != schedule:
+    (old_schedule, old_steps), (schedule, num_steps) = was, now
+    if old_schedule != schedule:
         raise Mistake(
-            f"optimizer.schedule is {was} in {workdir} and {schedule} here, and the steps already "
-            f"done would have had other rates. Give another --workdir, or optimizer.schedule={was}."
+            f"optimizer.schedule is {old_schedule} in {workdir} and {schedule} here, and the steps "
+            "already done would have had other rates. Give another --workdir, or "
+            f"optimizer.schedule={old_schedule}."
         )
-    steps_before = old["train"]["num_steps"]
     raise Mistake(
-        f"train.num_steps is {steps_before} in {workdir} and {config['train']['num_steps']} here, "
-        f"but the schedule {schedule} ends with the run: the steps already done would have had "
-        f"other rates. Give another --workdir, or train.num_steps={steps_before}."
+        f"train.num_steps is {old_steps} in {workdir} and {num_steps} here, but the schedule "
+        f"{schedule} ends with the run: the steps already done would have had other rates. Give "
+        f"another --workdir, or train.num_steps={old_steps}."
     )
-
-
-def _named(config: build.Config, group: str, name: str) -> dict[str, Any]:
-    """Returns the setting as a dictionary, empty if an older record does not have it."""
-    group_settings = config.get(group, {})
-    return {name: group_settings[name]} if name in group_settings else {}
 
 
 def describe_damage(step: int, fault: str, path: str) -> str:

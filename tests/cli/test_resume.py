@@ -243,31 +243,72 @@ def test_checkpoints_without_their_settings_are_refused(train, unbroken, tmp_pat
 
 
 LINEAR = "--config.optimizer.schedule=jaxformer.optim:linear_rate"
+NOAM = "--config.optimizer.schedule=jaxformer.optim:noam_rate"
+COOLDOWN = "--config.optimizer.schedule=jaxformer.optim:cooldown_rate"
+WARM_UP = "--config.optimizer.warmup_steps=3"
 
-
-def test_a_schedule_that_ends_with_the_run_cannot_be_made_longer(train, tmp_path):
-    workdir = tmp_path / "run"
-    more = [LINEAR, "--config.optimizer.warmup_steps=3"]
-    assert train(workdir, 5, *more).code == 0
-    before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
-    result = train(workdir, 8, *more)
-    assert (result.code, result.out) == (2, "")
-    assert result.err == (
-        f"jaxformer: train.num_steps is 5 in {workdir} and 8 here, but the schedule "
+# (steps done, by what; steps wanted, by what; the message).
+OTHER_RATES = {
+    "a run is to be longer": (
+        5,
+        [LINEAR, WARM_UP],
+        8,
+        [LINEAR, WARM_UP],
+        "train.num_steps is 5 in {workdir} and 8 here, but the schedule "
         "jaxformer.optim:linear_rate ends with the run: the steps already done would have had "
-        "other rates. Give another --workdir, or train.num_steps=5.\n"
-    )
+        "other rates. Give another --workdir, or train.num_steps=5.",
+    ),
+    "another schedule": (
+        5,
+        [NOAM],
+        5,
+        [COOLDOWN],
+        "optimizer.schedule is jaxformer.optim:noam_rate in {workdir} and "
+        "jaxformer.optim:cooldown_rate here, and the steps already done would have had other "
+        "rates. Give another --workdir, or optimizer.schedule=jaxformer.optim:noam_rate.",
+    ),
+    # They differ in the fifth step alone.
+    "another schedule, and longer": (
+        5,
+        [COOLDOWN],
+        8,
+        [NOAM],
+        "optimizer.schedule is jaxformer.optim:cooldown_rate in {workdir} and "
+        "jaxformer.optim:noam_rate here, and the steps already done would have had other "
+        "rates. Give another --workdir, or optimizer.schedule=jaxformer.optim:cooldown_rate.",
+    ),
+    # The first step's rate is the peak, and the fourth's half of that, by either.
+    "another schedule, with the same rate in the last step done": (
+        4,
+        [NOAM, "--config.optimizer.warmup_steps=1"],
+        6,
+        [LINEAR, "--config.optimizer.warmup_steps=1"],
+        "optimizer.schedule is jaxformer.optim:noam_rate in {workdir} and "
+        "jaxformer.optim:linear_rate here, and the steps already done would have had other "
+        "rates. Give another --workdir, or optimizer.schedule=jaxformer.optim:noam_rate.",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("done", "first", "steps", "then", "message"), OTHER_RATES.values(), ids=OTHER_RATES
+)
+def test_what_would_have_given_the_steps_already_done_other_rates_is_refused(
+    done, first, steps, then, message, train, tmp_path
+):
+    workdir = tmp_path / "run"
+    assert train(workdir, done, *first).code == 0
+    before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+    result = train(workdir, steps, *then)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == f"jaxformer: {message.format(workdir=workdir)}\n"
     assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
 
 
 def test_steps_that_were_done_while_the_rate_rose_may_be_gone_on_from(train, tmp_path):
-    more = [LINEAR, "--config.optimizer.warmup_steps=3"]
+    more = [LINEAR, WARM_UP]
     assert train(tmp_path / "run", 3, *more).code == 0
     assert "Going on from step 3 of 5." in train(tmp_path / "run", 5, *more).out
-
-
-NOAM = "--config.optimizer.schedule=jaxformer.optim:noam_rate"
-COOLDOWN = "--config.optimizer.schedule=jaxformer.optim:cooldown_rate"
 
 
 def test_a_run_by_equation_3_may_end_with_a_cooldown_and_is_as_if_it_had_it_at_once(
@@ -280,20 +321,6 @@ def test_a_run_by_equation_3_may_end_with_a_cooldown_and_is_as_if_it_had_it_at_o
     assert state_of(tmp_path / "run", 10) == state_of(tmp_path / "at_once", 10)
     assert train(tmp_path / "without", 10, NOAM).code == 0
     assert state_of(tmp_path / "run", 10) != state_of(tmp_path / "without", 10)
-
-
-def test_another_schedule_is_refused_where_steps_already_done_had_other_rates(train, tmp_path):
-    workdir = tmp_path / "run"
-    assert train(workdir, 5, NOAM).code == 0
-    before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
-    result = train(workdir, 5, COOLDOWN)
-    assert (result.code, result.out) == (2, "")
-    assert result.err == (
-        f"jaxformer: optimizer.schedule is jaxformer.optim:noam_rate in {workdir} and "
-        "jaxformer.optim:cooldown_rate here, and the steps already done would have had other "
-        "rates. Give another --workdir, or optimizer.schedule=jaxformer.optim:noam_rate.\n"
-    )
-    assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
 
 
 def test_a_failed_save_beside_an_interruption_is_one_sentence(train, tmp_path, monkeypatch):
