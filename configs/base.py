@@ -85,6 +85,8 @@ def get_config(arg: str = "") -> ConfigDict:
     optimizer.epsilon = 1e-9
     # Gradients of a larger global norm are scaled down to it; 0: never, as in the paper.
     optimizer.clip_norm = 0.0
+    # Each update takes this times the rate off every parameter (AdamW); 0: none, as in the paper.
+    optimizer.weight_decay = 0.0
 
     data = config.data = ConfigDict()
     # bible, multi30k, plain_text, treebank, wmt14, or "package.module:Class" of a TFDS builder

@@ -70,16 +70,28 @@ def noam_schedule(d_model: int, warmup_steps: int, factor: float = 1.0) -> optax
 
 
 def scale_by_paper_adam(
-    beta1: float = 0.9, beta2: float = 0.98, epsilon: float = 1e-9, clip_norm: float = 0.0
+    beta1: float = 0.9,
+    beta2: float = 0.98,
+    epsilon: float = 1e-9,
+    clip_norm: float = 0.0,
+    weight_decay: float = 0.0,
 ) -> optax.GradientTransformation:
     """Adam's direction with the paper's constants, before the learning rate.
 
     Args:
       clip_norm: gradients of a larger global norm are scaled down to it first; 0 for never, as in
         the paper.
+      weight_decay: so much of every parameter, norms and biases too, is added to the direction, as
+        AdamW does (Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019); 0 for
+        none, as in the paper. `update` then needs the parameters.
     """
-    adam = optax.scale_by_adam(b1=beta1, b2=beta2, eps=epsilon)
-    return optax.chain(optax.clip_by_global_norm(clip_norm), adam) if clip_norm > 0 else adam
+    parts = [optax.scale_by_adam(b1=beta1, b2=beta2, eps=epsilon)]
+    if clip_norm > 0:
+        parts.insert(0, optax.clip_by_global_norm(clip_norm))
+    if weight_decay > 0:
+        parts.append(optax.add_decayed_weights(weight_decay))
+    # One part alone has its state as it is, and so have the checkpoints.
+    return optax.chain(*parts) if len(parts) > 1 else parts[0]
 
 
 def paper_adam(

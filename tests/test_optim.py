@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -133,6 +134,18 @@ def test_clipping_is_by_the_norm_of_all_gradients_together():
     # Adam's first mean is a tenth of the gradient.
     np.testing.assert_allclose(mean["one"], 0.1 * 2.0 * 0.5 / norm, rtol=1e-5)
     np.testing.assert_allclose(mean["other"], 0.1 * -3.0 * 0.5 / norm, rtol=1e-5)
+
+
+def test_weight_decay_adds_to_the_direction_and_is_neither_scaled_nor_clipped():
+    params = {"kernel": jnp.full((2, 3), 50.0), "bias": jnp.full((3,), -20.0)}
+    gradients = jax.tree.map(jnp.ones_like, params)
+    plain, decayed = (
+        scale_by_paper_adam(clip_norm=0.5, weight_decay=decay) for decay in (0.0, 0.1)
+    )
+    direction, _ = plain.update(gradients, plain.init(params), params)
+    found, _ = decayed.update(gradients, decayed.init(params), params)
+    np.testing.assert_allclose(found["kernel"], direction["kernel"] + 5.0, rtol=1e-6)
+    np.testing.assert_allclose(found["bias"], direction["bias"] - 2.0, rtol=1e-6)
 
 
 def test_gradients_below_the_norm_are_not_clipped():

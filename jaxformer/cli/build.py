@@ -134,6 +134,7 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
         beta2=optimizer["beta2"],
         epsilon=optimizer["epsilon"],
         clip_norm=optimizer["clip_norm"],
+        weight_decay=optimizer["weight_decay"],
     )
 
 

@@ -80,6 +80,7 @@ KINDS = {
     "optimizer.beta2": RATE,
     "optimizer.epsilon": POSITIVE,
     "optimizer.clip_norm": NOT_NEGATIVE,
+    "optimizer.weight_decay": NOT_NEGATIVE,
     "data.corpus": TEXT,
     "data.source": TEXT,
     "data.target": TEXT,
@@ -127,6 +128,7 @@ _LATER = {
         "remat": "none",
         "scan_layers": False,
     },
+    "optimizer": {"weight_decay": 0.0},
     "train": {"not_finite": "stop", "patience": 0},
     "decode": {
         "length_penalty": "jaxformer.decode.penalty:gnmt_penalty",

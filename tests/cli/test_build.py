@@ -114,6 +114,14 @@ def test_hyper_and_optimizer_take_their_settings(config):
     assert float(direction["x"][0]) == pytest.approx(1e-3 / 1.001, rel=1e-4)
 
 
+def test_weight_decay_is_on_top_of_the_direction(config):
+    config["optimizer"].update(weight_decay=0.25)
+    optimizer, params = build.make_optimizer(config), {"x": jnp.array([8.0])}
+    zero = {"x": jnp.array([0.0])}
+    direction, _ = optimizer.update(zero, optimizer.init(params), params)
+    assert float(direction["x"][0]) == 2.0
+
+
 def test_a_corpus_needs_the_files_of_the_splits_that_are_read(config, tmp_path):
     for split in ("train", "test"):
         config["data"].update({f"{split}_{side}": f"{split}.x" for side in ("source", "target")})
