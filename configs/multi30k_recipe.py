@@ -4,9 +4,10 @@ Command:   jaxformer train --config=configs/multi30k_recipe.py --workdir=runs/re
            jaxformer evaluate --workdir=runs/recipe --split=valid --protocol=multi_bleu_lc
 Hardware:  two CPU cores.
 Time:      as multi30k_tiny.py.
-Expected:  more than Tiny's 41.6 BLEU on validation; not trained yet.
+Expected:  on validation more than the 41.6 and 41.7 BLEU of Tiny's seeds; not scored on the test
+           split yet.
 
-multi30k_tiny.py with AdamW's weight decay in the place of Adam's none. At Tiny's end the training
+multi30k_tiny.py with AdamW's weight decay, and a larger exponent of the length at decoding. At Tiny's end the training
 text, with dropout, has 3.0 as perplexity, and the validation split 5.2. Needs the extra `moses`.
 """
 
@@ -27,4 +28,5 @@ def get_config(arg: str = "") -> ConfigDict:
         )
     config = runpy.run_path(str(Path(__file__).with_name("multi30k_tiny.py")))["get_config"]()
     config.optimizer.weight_decay = 0.2
+    config.decode.alpha = 2.0
     return config
