@@ -7,8 +7,9 @@ Time:      as multi30k_tiny.py.
 Expected:  on validation more than the 41.6 and 41.7 BLEU of Tiny's seeds; not scored on the test
            split yet.
 
-multi30k_tiny.py with AdamW's weight decay, and a larger exponent of the length at decoding. At Tiny's end the training
-text, with dropout, has 3.0 as perplexity, and the validation split 5.2. Needs the extra `moses`.
+multi30k_tiny.py with AdamW's weight decay, and a larger exponent of the length at decoding. At
+Tiny's end the training text, with dropout, has 3.0 as perplexity, and the validation split 5.2.
+Needs the extra `moses`.
 """
 
 import runpy
