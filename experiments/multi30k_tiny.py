@@ -25,6 +25,8 @@ PROTOCOL = "multi_bleu_lc"
 # Wu et al. (2021): text only, English to German, the 2016 Flickr test set, one training.
 PUBLISHED = 41.02
 SENTENCES = {"test": 1000, "valid": 1014}
+# What a score depends on beside the training, as it stands in the record of it.
+DECODING = ("num_beams", "alpha", "length_penalty", "extra_length")
 
 
 def main() -> int:
@@ -62,7 +64,7 @@ def recipes_table(runs: Mapping[str, Sequence[Path]], split: str) -> str:
     """Returns the table in Markdown.
 
     Raises: Mistake if a run has not been scored on the split by the protocol, or two runs of a
-      recipe are no two seeds of it.
+      recipe are no two seeds of it, or were scored by different searches.
     """
     header = ["recipe", "parameters", "seeds", "BLEU, their protocol", "each", "sacreBLEU"]
     if split == "test":
@@ -71,6 +73,7 @@ def recipes_table(runs: Mapping[str, Sequence[Path]], split: str) -> str:
     for name, workdirs in runs.items():
         check_seeds(name, workdirs)
         records = [measured(workdir, split) for workdir in workdirs]
+        check_searches(workdirs, records)
         bleus = [record["published_protocol"]["bleu"] for record in records]
         signatures |= {record["bleu_signature"]: None for record in records}
         cells = [
@@ -87,8 +90,11 @@ def recipes_table(runs: Mapping[str, Sequence[Path]], split: str) -> str:
 
 
 def check_seeds(name: str, workdirs: Sequence[Path]) -> None:
-    """Raises: Mistake if the runs differ in anything but their seeds, or two have one seed."""
+    """Raises: Mistake if trainings differ in anything but their seeds, or two have one seed."""
     configs = [read_config(workdir) for workdir in workdirs]
+    for config in configs:
+        # How a run was decoded stands with its scores: it may be said when it is evaluated.
+        config.pop("decode")
     seeds = [config["train"].pop("seed") for config in configs]
     if len(set(seeds)) < len(seeds):
         raise Mistake(f"Runs of {name} have the seeds {seeds}. Give each training once.")
@@ -98,6 +104,21 @@ def check_seeds(name: str, workdirs: Sequence[Path]) -> None:
                 f"{workdir} differs from {workdirs[0]} in more than its seed. Give runs of one "
                 f"recipe to {name}."
             )
+
+
+def check_searches(workdirs: Sequence[Path], records: Sequence[Mapping[str, Any]]) -> None:
+    """Raises: Mistake if the runs were not scored by the same search, over as many checkpoints."""
+    searches = [
+        {name: record[name] for name in DECODING} | {"checkpoints": len(record["checkpoints"])}
+        for record in records
+    ]
+    for workdir, search in zip(workdirs, searches, strict=True):
+        for name, value in search.items():
+            if value != searches[0][name]:
+                raise Mistake(
+                    f"{workdir} was scored with {name} {value}, and {workdirs[0]} with "
+                    f"{searches[0][name]}. Evaluate both alike."
+                )
 
 
 def measured(workdir: Path, split: str) -> dict[str, Any]:

@@ -323,6 +323,14 @@ def test_a_run_by_equation_3_may_end_with_a_cooldown_and_is_as_if_it_had_it_at_o
     assert state_of(tmp_path / "run", 10) != state_of(tmp_path / "without", 10)
 
 
+def test_an_optimiser_of_several_parts_is_gone_on_with_as_it_was(train, tmp_path):
+    parts = ["--config.optimizer.weight_decay=0.1", "--config.optimizer.clip_norm=1.0"]
+    assert train(tmp_path / "run", 5, *parts).code == 0
+    assert "Going on from step 5 of 8." in train(tmp_path / "run", 8, *parts).out
+    assert train(tmp_path / "at_once", 8, *parts).code == 0
+    assert state_of(tmp_path / "run", 8) == state_of(tmp_path / "at_once", 8)
+
+
 def test_a_failed_save_beside_an_interruption_is_one_sentence(train, tmp_path, monkeypatch):
     def fail(self):
         raise OSError("Checkpoint 3 could not be written (no space).")

@@ -18,16 +18,21 @@ def run(run_script):
 def scored(tmp_path):
     """Makes the workdir of a run that was scored."""
 
-    def make(seed, bleu, *, split="test", alpha=1.0, **changes):
+    def make(seed, bleu, *, split="test", alpha=1.0, dropout_rate=0.3, **changes):
         workdir = tmp_path / f"{seed}-{alpha}"
         (workdir / "evaluation").mkdir(parents=True)
-        config = {"train": {"seed": seed, "dropout_rate": 0.3}, "decode": {"alpha": alpha}}
+        config = {"train": {"seed": seed, "dropout_rate": dropout_rate}, "decode": {"alpha": 1.0}}
         (workdir / "config.json").write_text(json.dumps(config))
         record = {
             "sentences": {"test": 1000, "valid": 1014}[split],
             "bleu": bleu - 3,
             "bleu_signature": "nrefs:1",
             "parameters": 2_569_600,
+            "num_beams": 5,
+            "alpha": alpha,
+            "length_penalty": "a:b",
+            "extra_length": 50,
+            "checkpoints": list(range(10)),
             "published_protocol": {"protocol": "multi_bleu_lc", "bleu": bleu},
             **changes,
         }
@@ -72,7 +77,8 @@ def test_of_validation_nothing_is_set_beside_the_published(run, scored):
 
 
 def test_mistakes_are_one_sentence(run, scored, tmp_path):
-    good, again = scored(0, 41.0), scored(1, 41.0, alpha=0.5)
+    good, again = scored(0, 41.0), scored(1, 41.0, dropout_rate=0.1)
+    longer, fewer = scored(4, 41.0, alpha=2.0), scored(5, 41.0, checkpoints=[1])
     other = scored(2, 41.0, published_protocol={"protocol": "paper", "bleu": 1.0})
     short = scored(3, 41.0, sentences=999)
     plain = tmp_path / "plain"
@@ -86,6 +92,8 @@ def test_mistakes_are_one_sentence(run, scored, tmp_path):
         ([f"tiny={good}", f"tiny={good}"], "A recipe is named twice"),
         ([f"tiny={good},{good}"], "have the seeds [0, 0]. Give each training once."),
         ([f"tiny={good},{again}"], "in more than its seed"),
+        ([f"tiny={good},{longer}"], f"{longer} was scored with alpha 2.0, and {good} with 1.0."),
+        ([f"tiny={good},{fewer}"], "was scored with checkpoints 1, and"),
         ([f"tiny={plain}"], "is not the workdir of a run"),
         ([f"tiny={unscored}"], "--split=test --protocol=multi_bleu_lc`"),
         ([f"tiny={other}"], "has no BLEU by the protocol multi_bleu_lc"),
