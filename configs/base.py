@@ -115,6 +115,11 @@ def get_config(arg: str = "") -> ConfigDict:
     # Moses's tokens in small letters, for comparison with published results; or brackets, bpe of
     # the source and a token for each symbol of linear trees, for the corpus treebank.
     data.vocab_type = "bpe"
+    # Probability that a merge is passed over where training text is spelt (BPE-dropout, for bpe and
+    # moses_bpe), and how many spellings of all of it there are: an epoch reads them all. Other text
+    # is spelt as ever. The paper: none.
+    data.bpe_dropout = 0.0
+    data.spellings = 1
     # Tokens; training pairs with a longer side are counted, reported and left out, and longer
     # sentences are translated in pieces.
     data.max_length = 256

@@ -100,24 +100,38 @@ def _check_schedule(
     was, now = ((s["optimizer"]["schedule"], s["train"]["num_steps"]) for s in (old, config))
     if was == now:
         return
+    try:
+        settings.check_value("optimizer.schedule", was[0])
+        settings.check_value("train.num_steps", was[1])
+        old_rate = build.make_rate(old)
+    except ValueError as error:
+        raise Mistake(f"In {workdir / 'config.json'}, {error}") from error
     steps, hyper = np.arange(1, last_step + 1, dtype=np.int32), build.make_hyper(config)
+    # One after another, since a schedule of the user's own need not bear vmap.
     rates = [
-        jax.jit(jax.vmap(build.make_rate(either), (0, None)))(steps, hyper)
-        for either in (old, config)
+        jax.jit(lambda rate=rate: jax.lax.map(lambda step: rate(step, hyper), steps))()
+        for rate in (old_rate, build.make_rate(config))
     ]
-    if np.allclose(*rates, rtol=1e-6, atol=0.0, equal_nan=True):
+    same = np.isclose(*rates, rtol=1e-6, atol=0.0, equal_nan=True)
+    if same.all():
         return
     (old_schedule, old_steps), (schedule, num_steps) = was, now
-    if old_schedule != schedule:
-        raise Mistake(
-            f"optimizer.schedule is {old_schedule} in {workdir} and {schedule} here, and the steps "
-            "already done would have had other rates. Give another --workdir, or "
-            f"optimizer.schedule={old_schedule}."
+    # The number of steps alone changes the rates of a schedule that ends with the run.
+    why = f", and {schedule} ends with the run" if old_schedule == schedule else ""
+    changes = [
+        (f"{name} is {there} in {workdir} and {here} here", f"{name}={there}")
+        for name, there, here in (
+            ("optimizer.schedule", old_schedule, schedule),
+            ("train.num_steps", old_steps, num_steps),
         )
+        if there != here
+    ]
+    first = int(steps[~same][0])
     raise Mistake(
-        f"train.num_steps is {old_steps} in {workdir} and {num_steps} here, but the schedule "
-        f"{schedule} ends with the run: the steps already done would have had other rates. Give "
-        f"another --workdir, or train.num_steps={old_steps}."
+        f"{', '.join(change for change, _ in changes)}{why}: the steps already done would have had "
+        f"other rates from step {first} of {last_step} on. Give another --workdir, or "
+        f"{' and '.join(back for _, back in changes)}, or go on in a copy without its checkpoints "
+        f"from step {first} on."
     )
 
 
@@ -157,6 +171,7 @@ def prepare(
             data["vocab_type"],
             source=data["source"],
             target=data["target"],
+            every_piece=data["bpe_dropout"] > 0,
             cache_dir=build.cache_dir(config),
         )
     text = prepare_data(
@@ -166,6 +181,8 @@ def prepare(
         source_tokens=data["source_tokens"],
         target_tokens=data["target_tokens"],
         rows_multiple=config["train"]["accumulate"],
+        bpe_dropout=data["bpe_dropout"],
+        spellings=data["spellings"],
         cache_dir=build.cache_dir(config),
     )
     for workdir, meta in begun.items():

@@ -94,6 +94,8 @@ KINDS = {
     "data.test_target": TEXT,
     "data.vocab_size": VOCABULARY,
     "data.vocab_type": _one_of("bpe", "unigram", "word", "char", "moses_bpe", "brackets"),
+    "data.bpe_dropout": RATE,
+    "data.spellings": SIZE,
     "data.max_length": SIZE,
     "data.source_tokens": SIZE,
     "data.target_tokens": SIZE,
@@ -120,6 +122,9 @@ KINDS = {
     "parallel.tensor": DEVICES,
 }
 
+# Types of vocabularies that data.bpe_dropout has a meaning for.
+_OF_MERGES = ("bpe", "moses_bpe")
+
 # What a config.json lacks that is older than these settings, with the values of what it did.
 _LATER = {
     "model": {
@@ -129,6 +134,7 @@ _LATER = {
         "scan_layers": False,
     },
     "optimizer": {"weight_decay": 0.0},
+    "data": {"bpe_dropout": 0.0, "spellings": 1},
     "train": {"not_finite": "stop", "patience": 0},
     "decode": {
         "length_penalty": "jaxformer.decode.penalty:gnmt_penalty",
@@ -148,6 +154,18 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, **groups}
 
 
+def check_value(key: str, value: Any) -> None:
+    """Raises: ValueError, naming the dotted key, if its value is not what it may be."""
+    if not KINDS[key].accepts(value):
+        raise ValueError(f"{key}={value!r} is out of range. Set it to {KINDS[key].wanted}.")
+    # Steps and seeds are 32 bits in a program, which would drop the others without a word.
+    if _is_whole(value) and abs(value) >= _TOO_MUCH:
+        raise ValueError(
+            f"{key}={value!r} is out of range. Set it to {KINDS[key].wanted}, and less than "
+            f"{_TOO_MUCH}."
+        )
+
+
 def check(config: Mapping[str, Any]) -> None:
     """Checks the settings of a config file or of a config.json.
 
@@ -160,19 +178,23 @@ def check(config: Mapping[str, Any]) -> None:
         if key not in found:
             raise ValueError(f"The setting {key!r} is missing. Build on configs/base.py.")
         group, name = key.split(".")
-        value = config[group][name]
-        if not KINDS[key].accepts(value):
-            raise ValueError(f"{key}={value!r} is out of range. Set it to {KINDS[key].wanted}.")
-        # Steps and seeds are 32 bits in a program, which would drop the others without a word.
-        if _is_whole(value) and abs(value) >= _TOO_MUCH:
-            raise ValueError(
-                f"{key}={value!r} is out of range. Set it to {KINDS[key].wanted}, and less than "
-                f"{_TOO_MUCH}."
-            )
+        check_value(key, config[group][name])
     if config["train"]["patience"] and not config["train"]["eval_every"]:
         raise ValueError(
             f"train.patience={config['train']['patience']} counts evaluations, and "
             "train.eval_every=0 makes none. Set train.eval_every, or train.patience=0."
+        )
+    data = config["data"]
+    if data["bpe_dropout"] and data["vocab_type"] not in _OF_MERGES:
+        raise ValueError(
+            f"data.bpe_dropout={data['bpe_dropout']} drops merges, and data.vocab_type="
+            f"{data['vocab_type']!r} has none to drop. Set data.vocab_type to one of "
+            f"{', '.join(_OF_MERGES)}, or data.bpe_dropout=0."
+        )
+    if data["spellings"] > 1 and not data["bpe_dropout"]:
+        raise ValueError(
+            f"data.spellings={data['spellings']} would all be the same, since data.bpe_dropout=0. "
+            "Set data.bpe_dropout, or data.spellings=1."
         )
     keep, average = config["train"]["keep_checkpoints"], config["decode"]["average"]
     if keep < average:

@@ -24,8 +24,9 @@ from jaxformer.study.slices import find_slice
 _EPILOG = """\
 Any setting of the config can be overridden: --config.train.num_steps=500. configs/base.py lists and
 explains all of them. Started again with the same settings, a training goes on from its newest
-checkpoint; train.num_steps and train.patience may then be larger. With --executor=skypilot, xpk or
-gcloud it writes the files that start it on a slice of TPUs, and starts nothing.
+checkpoint; train.patience may then be another, and so may train.num_steps and optimizer.schedule
+where the steps already done had the same rates. With --executor=skypilot, xpk or gcloud it writes
+the files that start it on a slice of TPUs, and starts nothing.
 """
 
 

@@ -1,12 +1,13 @@
 """A corpus as token ids: flat arrays and where each sentence starts."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from jaxformer.data.tokenizer import Tokenizer
+from jaxformer.data.tokenizer import Side, Tokenizer
 
 _PAIRS_AT_A_TIME = 8192
 _SIDES = ("source", "target")
@@ -85,14 +86,37 @@ class Encoded:
         return Encoded(self.source.select(indices), self.target.select(indices))
 
 
-def encode_in_parts(pairs: Sequence[tuple[str, str]], tokenizer: Tokenizer) -> Iterator[Encoded]:
-    """Yields all pairs as token ids, in order, some thousands at a time."""
-    for start in range(0, len(pairs), _PAIRS_AT_A_TIME):
-        some = pairs[start : start + _PAIRS_AT_A_TIME]
-        yield Encoded(
-            Sentences.from_lists(tokenizer.encode([source for source, _ in some])),
-            Sentences.from_lists(tokenizer.encode([target for _, target in some], "target")),
-        )
+def encode_in_parts(
+    pairs: Sequence[tuple[str, str]],
+    tokenizer: Tokenizer,
+    *,
+    bpe_dropout: float = 0.0,
+    spellings: int = 1,
+) -> Iterator[Encoded]:
+    """Yields all pairs as token ids, in order, some thousands at a time.
+
+    Args:
+      bpe_dropout: as `dropout` of `Tokenizer.spell`; 0 for `Tokenizer.encode`.
+      spellings: how often all pairs are gone through. With a dropout they are spelt in another way
+        each time, always the same ways.
+
+    Raises: ValueError as `Tokenizer.spell`.
+    """
+    seeds = itertools.count()
+
+    def encode(texts: list[str], side: Side) -> Sentences:
+        if not bpe_dropout:
+            return Sentences.from_lists(tokenizer.encode(texts, side))
+        rows = tokenizer.spell(texts, side, dropout=bpe_dropout, seed=next(seeds))
+        return Sentences.from_lists(rows)
+
+    for _ in range(spellings):
+        for start in range(0, len(pairs), _PAIRS_AT_A_TIME):
+            some = pairs[start : start + _PAIRS_AT_A_TIME]
+            yield Encoded(
+                encode([source for source, _ in some], "source"),
+                encode([target for _, target in some], "target"),
+            )
 
 
 def join(parts: Iterable[Encoded]) -> Encoded:

@@ -9,9 +9,10 @@ lower-cased. Prefer SentencePiece where no such result is to be reproduced.
 import contextlib
 import io
 import json
+import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from jaxformer.model.tokens import BOS, EOS, PAD, UNK
 from jaxformer.moses import moses
 
 _GOES_ON = "@@"
+# The end of a word, in subword-nmt's merges.
+_END = "</w>"
 _SPECIAL = {PAD: "<pad>", BOS: "<s>", EOS: "</s>", UNK: "<unk>"}
 
 
@@ -49,6 +52,8 @@ class MosesBpe(Tokenizer):
         self._ids = {piece: id for id, piece in enumerate(pieces)}
         self._moses = {side: moses(language) for side, language in languages.items()}
         self._merges = _apply(merges)
+        # It keeps what it has spelt, and `encode` must not find a spelling by chance there.
+        self._dropped = _apply(merges)
 
     @property
     def vocab_size(self) -> int:
@@ -57,11 +62,30 @@ class MosesBpe(Tokenizer):
 
     def encode(self, sentences: Sequence[str], side: Side = "source") -> list[np.ndarray]:
         """One int32 array a sentence, its last token EOS; of a blank sentence EOS alone."""
+        return self._encode(sentences, side, self._merges.segment_tokens)
+
+    def spell(
+        self, sentences: Sequence[str], side: Side = "source", *, dropout: float, seed: int
+    ) -> list[np.ndarray]:
+        """As `Tokenizer.spell`; without `every_piece` some of the pieces are UNK."""
+        # subword-nmt draws from the process's generator.
+        before = random.getstate()
+        random.seed(seed)
+        try:
+            return self._encode(
+                sentences, side, lambda tokens: self._dropped.segment_tokens(tokens, dropout)
+            )
+        finally:
+            random.setstate(before)
+
+    def _encode(
+        self, sentences: Sequence[str], side: Side, segment: Callable[[list[str]], list[str]]
+    ) -> list[np.ndarray]:
         rows = []
         for sentence in sentences:
             tokens = self._moses[side].tokenise(sentence, lowercase=True, normalise=True)
-            pieces = self._merges.segment_tokens(tokens)
-            rows.append(np.array([*(self._ids.get(piece, UNK) for piece in pieces), EOS], np.int32))
+            ids = (self._ids.get(piece, UNK) for piece in segment(tokens))
+            rows.append(np.array([*ids, EOS], np.int32))
         return rows
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
@@ -88,7 +112,12 @@ class MosesBpe(Tokenizer):
 
 
 def train_moses_bpe(
-    pairs: Iterable[tuple[str, str]], num_merges: int, *, source: str, target: str
+    pairs: Iterable[tuple[str, str]],
+    num_merges: int,
+    *,
+    source: str,
+    target: str,
+    every_piece: bool = False,
 ) -> MosesBpe:
     """Learns the merges of both languages together; the same text gives the same bytes.
 
@@ -97,6 +126,7 @@ def train_moses_bpe(
       num_merges: how often the most frequent pair of pieces becomes one. The vocabulary is what
         these spell the training text with, and a little smaller as a rule.
       source, target: language codes.
+      every_piece: has what merges leave behind in the vocabulary too, for `MosesBpe.spell`.
 
     Raises: ValueError if there is no text, or it does not allow so many merges; or as
       `jaxformer.moses.Moses`.
@@ -119,6 +149,8 @@ def train_moses_bpe(
     for word, count in words.items():
         for piece in segmenter.segment_tokens([word]):
             counts[piece] += count
+    if every_piece:
+        counts.update(dict.fromkeys(_every_piece(words, merges), 0))
     pieces = sorted(counts, key=lambda piece: (-counts[piece], piece))
     fields = {
         "source": source,
@@ -142,6 +174,16 @@ def _learn(words: Counter[str], num_merges: int) -> list[str]:
     with contextlib.redirect_stderr(io.StringIO()):
         learn_bpe(lines, codes, num_merges, is_dict=True)
     return codes.getvalue().splitlines()[1:]
+
+
+def _every_piece(words: Iterable[str], merges: Sequence[str]) -> set[str]:
+    """Returns the characters and the results of all merges, as they stand within and at the end."""
+    pieces = {character + _GOES_ON for word in words for character in word[:-1]}
+    pieces |= {word[-1] for word in words}
+    for merge in merges:
+        whole = merge.replace(" ", "")
+        pieces.add(whole.removesuffix(_END) if whole.endswith(_END) else whole + _GOES_ON)
+    return pieces
 
 
 def _apply(merges: Sequence[str]) -> Any:

@@ -60,6 +60,25 @@ class SentencePiece(Tokenizer):
         rows = self._processor.encode(texts, out_type=int, add_eos=True)
         return [np.array(row, np.int32) for row in rows]
 
+    def spell(
+        self, sentences: Sequence[str], side: Side = "source", *, dropout: float, seed: int
+    ) -> list[np.ndarray]:
+        """As `Tokenizer.spell`, of a model of the type bpe."""
+        del side
+        texts = [sentence.replace(_SPACE, " ") for sentence in sentences]
+        # Its generator is the process's, and several threads would share the texts by chance.
+        spm.set_random_generator_seed(seed)
+        rows = self._processor.encode(
+            texts,
+            out_type=int,
+            add_eos=True,
+            enable_sampling=True,
+            alpha=dropout,
+            nbest_size=-1,
+            num_threads=1,
+        )
+        return [np.array(row, np.int32) for row in rows]
+
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """The text up to the first EOS, without special tokens.
 

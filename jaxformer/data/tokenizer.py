@@ -63,6 +63,19 @@ class Tokenizer(abc.ABC):
           side: the language of the sentences, for a tokenizer to which that makes a difference.
         """
 
+    def spell(
+        self, sentences: Sequence[str], side: Side = "source", *, dropout: float, seed: int
+    ) -> list[np.ndarray]:
+        """As `encode`, but each merge of pieces is passed over with probability `dropout`.
+
+        That is BPE-dropout (Provilkov et al., "BPE-Dropout: Simple and Effective Subword
+        Regularization", 2020), for training text; the same seed gives the same pieces.
+
+        Raises: ValueError if the vocabulary is not one of merges.
+        """
+        del sentences, side, dropout, seed
+        raise ValueError(f"{type(self).__name__} is no vocabulary of merges: none can be dropped.")
+
     @abc.abstractmethod
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """The text, in the target language, up to the first EOS, without special tokens."""

@@ -5,9 +5,10 @@ import hashlib
 import importlib.metadata
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,6 +55,7 @@ def learn_tokenizer(
     *,
     source: str,
     target: str,
+    every_piece: bool = False,
     cache_dir: Path | None = None,
 ) -> Tokenizer:
     """Trains the vocabulary that both languages share, on the training split alone (5.1).
@@ -66,16 +68,25 @@ def learn_tokenizer(
         source.
       vocab_type: moses_bpe, brackets, or a type of SentencePiece's.
       source, target: language codes.
+      every_piece: as for `train_moses_bpe`; the other vocabularies have every piece anyway.
       cache_dir: what is learnt is kept there, where the same is found again; None: nowhere.
 
     Raises: ValueError as `Corpus.pairs`, `train_sentence_piece` and `train_moses_bpe`.
     """
 
     def learn() -> Tokenizer:
-        return _learn(corpus.pairs("train"), vocab_size, vocab_type, source, target)
+        pairs = corpus.pairs("train")
+        if vocab_type == BRACKETS:
+            return train_bracket_vocabulary(pairs, vocab_size)
+        if vocab_type == MOSES_BPE:
+            return train_moses_bpe(
+                pairs, vocab_size, source=source, target=target, every_piece=every_piece
+            )
+        return train_sentence_piece(_sample(pairs), vocab_size, model_type=vocab_type)
 
     if cache_dir is not None:
-        folder = cache_dir / _name(corpus, "vocabulary", vocab_size, vocab_type, source, target)
+        facts = (vocab_size, vocab_type, source, target, every_piece)
+        folder = cache_dir / _name(corpus, "vocabulary", *facts)
         if keep(folder, lambda new: learn().save(new)):
             return next(
                 kind.load(folder / name)
@@ -83,16 +94,6 @@ def learn_tokenizer(
                 if (folder / name).is_file()
             )
     return learn()
-
-
-def _learn(
-    pairs: Sequence[tuple[str, str]], vocab_size: int, vocab_type: str, source: str, target: str
-) -> Tokenizer:
-    if vocab_type == BRACKETS:
-        return train_bracket_vocabulary(pairs, vocab_size)
-    if vocab_type == MOSES_BPE:
-        return train_moses_bpe(pairs, vocab_size, source=source, target=target)
-    return train_sentence_piece(_sample(pairs), vocab_size, model_type=vocab_type)
 
 
 def _sample(pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
@@ -104,7 +105,7 @@ def _sample(pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
             yield from pair
 
 
-def _name(corpus: Corpus, *facts: str | int) -> str:
+def _name(corpus: Corpus, *facts: str | float) -> str:
     """Names what is made from a corpus by all that it depends on."""
     makers = ("sentencepiece", "sacremoses", "subword-nmt")
     found = [
@@ -176,6 +177,8 @@ def prepare_data(
     source_tokens: int,
     target_tokens: int,
     rows_multiple: int = 1,
+    bpe_dropout: float = 0.0,
+    spellings: int = 1,
     cache_dir: Path | None = None,
 ) -> TrainingData:
     """Encodes the training and validation splits and plans the batches.
@@ -186,12 +189,15 @@ def prepare_data(
     Args:
       max_length: tokens; training pairs with a longer side are left out.
       source_tokens, target_tokens, rows_multiple: as for `BatchPlan`.
+      bpe_dropout, spellings: of the training split, as for `encode_in_parts`; each spelling of a
+        pair is a training pair.
       cache_dir: as for `learn_tokenizer`.
 
     Raises: ValueError if no pair is short enough, or as `BatchPlan` and `check_evaluable`.
     """
-    train = _encode_train(corpus, tokenizer, max_length, cache_dir)
-    num_pairs = len(corpus.pairs("train"))
+    dropping = {"bpe_dropout": bpe_dropout, "spellings": spellings}
+    train = _encode_train(corpus, tokenizer, max_length, dropping, cache_dir)
+    num_pairs = len(corpus.pairs("train")) * spellings
     if not len(train):
         raise ValueError(
             f"None of the {num_pairs} training pairs has at most {max_length} tokens a side. "
@@ -205,7 +211,8 @@ def prepare_data(
         target_tokens=target_tokens,
         rows_multiple=rows_multiple,
     )
-    facts = (tokenizer.fingerprint, max_length, source_tokens, target_tokens, rows_multiple)
+    budgets = (max_length, source_tokens, target_tokens, rows_multiple)
+    facts = (tokenizer.fingerprint, *budgets, *dropping.values())
     plan = _plan(make_plan, cache_dir and cache_dir / _name(corpus, "plan", *facts))
     valid = encode_pairs(corpus.pairs("valid"), tokenizer) if "valid" in corpus.splits else None
     if valid is not None:
@@ -220,16 +227,21 @@ def prepare_data(
 
 
 def _encode_train(
-    corpus: Corpus, tokenizer: Tokenizer, max_length: int, cache_dir: Path | None
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    max_length: int,
+    dropping: Mapping[str, Any],
+    cache_dir: Path | None,
 ) -> Encoded:
     """Returns the training pairs that are short enough."""
 
     def parts() -> Iterator[Encoded]:
         pairs = corpus.pairs("train")
-        return (part.within(max_length) for part in encode_in_parts(pairs, tokenizer))
+        return (part.within(max_length) for part in encode_in_parts(pairs, tokenizer, **dropping))
 
     if cache_dir is not None:
-        folder = cache_dir / _name(corpus, "train", tokenizer.fingerprint, max_length)
+        facts = (tokenizer.fingerprint, max_length, *dropping.values())
+        folder = cache_dir / _name(corpus, "train", *facts)
         if keep(folder, lambda new: write_encoded(new, parts())):
             return read_encoded(folder)
     return join(parts())

@@ -254,9 +254,10 @@ OTHER_RATES = {
         [LINEAR, WARM_UP],
         8,
         [LINEAR, WARM_UP],
-        "train.num_steps is 5 in {workdir} and 8 here, but the schedule "
-        "jaxformer.optim:linear_rate ends with the run: the steps already done would have had "
-        "other rates. Give another --workdir, or train.num_steps=5.",
+        "train.num_steps is 5 in {workdir} and 8 here, and jaxformer.optim:linear_rate ends with "
+        "the run: the steps already done would have had other rates from step 4 of 5 on. Give "
+        "another --workdir, or train.num_steps=5, or go on in a copy without its checkpoints from "
+        "step 4 on.",
     ),
     "another schedule": (
         5,
@@ -264,8 +265,10 @@ OTHER_RATES = {
         5,
         [COOLDOWN],
         "optimizer.schedule is jaxformer.optim:noam_rate in {workdir} and "
-        "jaxformer.optim:cooldown_rate here, and the steps already done would have had other "
-        "rates. Give another --workdir, or optimizer.schedule=jaxformer.optim:noam_rate.",
+        "jaxformer.optim:cooldown_rate here: the steps already done would have had other rates "
+        "from step 5 of 5 on. Give another --workdir, or "
+        "optimizer.schedule=jaxformer.optim:noam_rate, or go on in a copy without its checkpoints "
+        "from step 5 on.",
     ),
     # They differ in the fifth step alone.
     "another schedule, and longer": (
@@ -274,8 +277,10 @@ OTHER_RATES = {
         8,
         [NOAM],
         "optimizer.schedule is jaxformer.optim:cooldown_rate in {workdir} and "
-        "jaxformer.optim:noam_rate here, and the steps already done would have had other "
-        "rates. Give another --workdir, or optimizer.schedule=jaxformer.optim:cooldown_rate.",
+        "jaxformer.optim:noam_rate here, train.num_steps is 5 in {workdir} and 8 here: the steps "
+        "already done would have had other rates from step 5 of 5 on. Give another --workdir, or "
+        "optimizer.schedule=jaxformer.optim:cooldown_rate and train.num_steps=5, or go on in a "
+        "copy without its checkpoints from step 5 on.",
     ),
     # The first step's rate is the peak, and the fourth's half of that, by either.
     "another schedule, with the same rate in the last step done": (
@@ -284,8 +289,10 @@ OTHER_RATES = {
         6,
         [LINEAR, "--config.optimizer.warmup_steps=1"],
         "optimizer.schedule is jaxformer.optim:noam_rate in {workdir} and "
-        "jaxformer.optim:linear_rate here, and the steps already done would have had other "
-        "rates. Give another --workdir, or optimizer.schedule=jaxformer.optim:noam_rate.",
+        "jaxformer.optim:linear_rate here, train.num_steps is 4 in {workdir} and 6 here: the steps "
+        "already done would have had other rates from step 2 of 4 on. Give another --workdir, or "
+        "optimizer.schedule=jaxformer.optim:noam_rate and train.num_steps=4, or go on in a copy "
+        "without its checkpoints from step 2 on.",
     ),
 }
 
@@ -305,6 +312,46 @@ def test_what_would_have_given_the_steps_already_done_other_rates_is_refused(
     assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            "optimizer.schedule",
+            "gone_from_here:rate",
+            "optimizer.schedule='gone_from_here:rate': there is no module 'gone_from_here'. "
+            "Correct the name, or put the module's folder on PYTHONPATH.",
+        ),
+        ("optimizer.schedule", 5, "optimizer.schedule=5 is out of range."),
+        ("train.num_steps", "many", "train.num_steps='many' is out of range."),
+    ],
+)
+def test_what_the_workdirs_own_settings_may_not_be_is_one_sentence(
+    key, value, message, train, unbroken, tmp_path
+):
+    path = shutil.copytree(unbroken, tmp_path / "run") / "config.json"
+    settings = json.loads(path.read_text())
+    group, _, name = key.partition(".")
+    settings[group][name] = value
+    path.write_text(json.dumps(settings))
+    result = train(tmp_path / "run", STEPS, NOAM)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"jaxformer: In {path}, {message}")
+    assert result.err.count("\n") == 1
+
+
+def test_a_schedule_that_bears_no_vmap_may_be_made_longer(train, tmp_path, monkeypatch):
+    (tmp_path / "by_hand.py").write_text(
+        "import jax\nimport jax.numpy as jnp\n"
+        "def rate(step, *, d_model, warmup_steps, num_steps):\n"
+        "    shape = jax.ShapeDtypeStruct((), jnp.float32)\n"
+        "    return jax.pure_callback(lambda step: jnp.float32(1e-3), shape, step)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    more = ["--config.optimizer.schedule=by_hand:rate"]
+    assert train(tmp_path / "run", 2, *more).code == 0
+    assert "Going on from step 2 of 3." in train(tmp_path / "run", 3, *more).out
+
+
 def test_steps_that_were_done_while_the_rate_rose_may_be_gone_on_from(train, tmp_path):
     more = [LINEAR, WARM_UP]
     assert train(tmp_path / "run", 3, *more).code == 0
@@ -321,6 +368,14 @@ def test_a_run_by_equation_3_may_end_with_a_cooldown_and_is_as_if_it_had_it_at_o
     assert state_of(tmp_path / "run", 10) == state_of(tmp_path / "at_once", 10)
     assert train(tmp_path / "without", 10, NOAM).code == 0
     assert state_of(tmp_path / "run", 10) != state_of(tmp_path / "without", 10)
+
+
+def test_text_in_several_spellings_is_the_same_when_it_is_gone_on_with(train, tmp_path):
+    more = ["--config.data.bpe_dropout=0.2", "--config.data.spellings=3"]
+    assert train(tmp_path / "run", 3, *more).code == 0
+    assert "Going on from step 3 of 5." in train(tmp_path / "run", 5, *more).out
+    assert train(tmp_path / "at_once", 5, *more).code == 0
+    assert state_of(tmp_path / "run", 5) == state_of(tmp_path / "at_once", 5)
 
 
 def test_an_optimiser_of_several_parts_is_gone_on_with_as_it_was(train, tmp_path):

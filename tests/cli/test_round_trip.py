@@ -69,6 +69,8 @@ def fault_of(tree, assignments=()):
 @example({"decode.checkpoint": "best"})
 @example({"decode.average": 9})
 @example({"train.patience": 3, "train.eval_every": 0})
+@example({"data.spellings": 2})
+@example({"data.bpe_dropout": 0.1, "data.vocab_type": "unigram"})
 def test_settings_come_back_as_they_were_given(tmp_path_factory, changes):
     workdir = tmp_path_factory.mktemp("run")
     tree = base()
@@ -79,7 +81,13 @@ def test_settings_come_back_as_they_were_given(tmp_path_factory, changes):
     if fault:
         # Some do not go together.
         assert fault.startswith(
-            ("train.patience", "train.keep_checkpoints", "decode.checkpoint='best'")
+            (
+                "train.patience",
+                "train.keep_checkpoints",
+                "decode.checkpoint='best'",
+                "data.bpe_dropout",
+                "data.spellings",
+            )
         )
         return
     write_config(workdir, tree.to_dict())

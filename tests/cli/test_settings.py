@@ -96,6 +96,27 @@ def test_a_vocabulary_has_more_than_what_every_one_holds(config):
     settings.check(config)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"bpe_dropout": 0.1, "vocab_type": "unigram"},
+            "data.bpe_dropout=0.1 drops merges, and data.vocab_type='unigram' has none to drop. "
+            "Set data.vocab_type to one of bpe, moses_bpe, or data.bpe_dropout=0.",
+        ),
+        (
+            {"spellings": 8},
+            "data.spellings=8 would all be the same, since data.bpe_dropout=0. "
+            "Set data.bpe_dropout, or data.spellings=1.",
+        ),
+    ],
+)
+def test_spellings_that_there_cannot_be_are_refused(config, changes, message):
+    config["data"].update(changes)
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        settings.check(config)
+
+
 def test_a_whole_number_will_do_for_a_number(config):
     config["train"]["dropout_rate"] = 0
     settings.check(config)

@@ -7,6 +7,7 @@ from jaxformer.data import encoded as encoded_lib
 from jaxformer.data.encoded import (
     Encoded,
     Sentences,
+    encode_in_parts,
     encode_pairs,
     join,
     read_encoded,
@@ -60,6 +61,10 @@ class Lengths:
         sign = -1 if side == "target" else 1
         return [np.array([sign * len(text), EOS], np.int32) for text in texts]
 
+    def spell(self, texts, side="source", *, dropout, seed):
+        assert dropout == 0.1
+        return [np.array([1000 * seed + len(text), EOS], np.int32) for text in texts]
+
 
 def test_pairs_stay_in_order_however_many_are_encoded_at_a_time(monkeypatch):
     monkeypatch.setattr(encoded_lib, "_PAIRS_AT_A_TIME", 3)
@@ -67,6 +72,14 @@ def test_pairs_stay_in_order_however_many_are_encoded_at_a_time(monkeypatch):
     found = encode_pairs(pairs, Lengths())
     assert as_lists(found.source) == [[number, EOS] for number in range(4, 12)]
     assert as_lists(found.target) == [[-(10 + number), EOS] for number in range(4, 12)]
+
+
+def test_each_spelling_of_each_part_and_side_has_a_seed_of_its_own(monkeypatch):
+    monkeypatch.setattr(encoded_lib, "_PAIRS_AT_A_TIME", 2)
+    pairs = [("s" * number, "t" * (10 + number)) for number in range(4, 7)]
+    found = join(encode_in_parts(pairs, Lengths(), bpe_dropout=0.1, spellings=2))
+    assert [ids[0] for ids in as_lists(found.source)] == [4, 5, 2006, 4004, 4005, 6006]
+    assert [ids[0] for ids in as_lists(found.target)] == [1014, 1015, 3016, 5014, 5015, 7016]
 
 
 def test_what_is_written_in_parts_is_read_whole(tmp_path):

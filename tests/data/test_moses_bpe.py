@@ -1,6 +1,7 @@
 """Byte-pair encoding over Moses's tokens: what it spells, what it loses, what cannot be."""
 
 import json
+import random
 
 import numpy as np
 import pytest
@@ -128,3 +129,53 @@ def test_without_merges_every_letter_is_a_piece(tokenizer, tmp_path):
     fields = json.loads(path.read_text("utf-8"))
     path.write_text(json.dumps({**fields, "merges": []}), encoding="utf-8")
     assert spelt(MosesBpe.load(path), "the", "source")[:2] == ["t@@", "h@@"]
+
+
+@pytest.fixture(scope="module")
+def full():
+    return train_moses_bpe(PAIRS, 30, source="en", target="de", every_piece=True)
+
+
+def test_dropped_merges_spell_the_same_text_with_known_pieces(full):
+    for side, texts in zip(("source", "target"), zip(*PAIRS, strict=True), strict=True):
+        plain = full.encode(texts, side)
+        for dropout in (0.5, 0.999):
+            spelt = full.spell(texts, side, dropout=dropout, seed=1)
+            for ids, other in zip(spelt, plain, strict=True):
+                assert ids.dtype == np.int32
+                assert UNK not in ids
+                assert ids[-1] == EOS
+                assert full.decode(ids) == full.decode(other)
+            assert sum(map(len, spelt)) > sum(map(len, plain))
+        # With no merge left, a text is its characters.
+        assert list(map(len, spelt)) == [
+            len("".join(full.pieces(ids)).replace("@@", "")) - len("</s>") + 1 for ids in plain
+        ]
+
+
+def test_the_same_seed_drops_the_same_merges_and_another_seed_others(full):
+    texts = [source for source, _ in PAIRS]
+    before = random.getstate()
+    one, again, other = (
+        [ids.tolist() for ids in full.spell(texts, dropout=0.5, seed=seed)] for seed in (1, 1, 2)
+    )
+    assert random.getstate() == before
+    assert one == again
+    assert one != other
+
+
+def test_encoding_knows_nothing_of_dropped_merges():
+    texts = [source for source, _ in PAIRS]
+    fresh, used = (
+        train_moses_bpe(PAIRS, 30, source="en", target="de", every_piece=True) for _ in range(2)
+    )
+    used.spell(texts, dropout=0.9, seed=1)
+    for ids, other in zip(fresh.encode(texts), used.encode(texts), strict=True):
+        assert ids.tolist() == other.tolist()
+
+
+def test_every_piece_is_in_the_vocabulary_once_and_the_frequent_keep_their_order(tokenizer, full):
+    assert full.vocab_size > tokenizer.vocab_size
+    ids = range(full.vocab_size)
+    assert len(set(full.pieces(ids))) == full.vocab_size
+    assert full.pieces(ids)[: tokenizer.vocab_size] == tokenizer.pieces(range(tokenizer.vocab_size))

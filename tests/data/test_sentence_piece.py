@@ -180,3 +180,20 @@ def test_training_is_silent(capfd):
     with pytest.raises(ValueError, match="at most"):
         train_sentence_piece(TEXT, 5000)
     assert capfd.readouterr() == ("", "")
+
+
+def test_dropped_merges_spell_the_same_text_in_ways_that_the_seed_chooses():
+    # Enough for several threads to share it.
+    texts = TEXT * 100
+    plain = tokenizer().encode(texts)
+    one, again, other = (
+        [ids.tolist() for ids in tokenizer().spell(texts, dropout=0.3, seed=seed)]
+        for seed in (1, 1, 2)
+    )
+    assert one == again
+    assert one != other
+    assert sum(map(len, one)) > sum(map(len, plain))
+    for ids, text in zip(one, texts, strict=True):
+        assert ids[-1] == EOS
+        assert tokenizer().decode(ids) == text
+    assert [ids.tolist() for ids in tokenizer().encode(texts)] == [ids.tolist() for ids in plain]

@@ -55,6 +55,20 @@ def test_long_pairs_are_left_out_of_training_only(tokenizer):
     assert prepare_data(Corpus(train=TRAIN), tokenizer, **BUDGETS).valid is None
 
 
+def test_an_epoch_has_every_spelling_of_the_training_split_alone(tokenizer):
+    corpus = Corpus(train=[*TRAIN, ("one " * 50, "x")], valid=VALID)
+    plain = prepare_data(corpus, tokenizer, **BUDGETS)
+    three = prepare_data(corpus, tokenizer, **BUDGETS, bpe_dropout=0.2, spellings=3)
+    assert (len(three.train), three.left_out, three.plan.num_pairs) == (120, 3, 120)
+    texts = [[tokenizer.decode(row) for row in data.train.target] for data in (plain, three)]
+    assert texts[1] == texts[0] * 3
+    rows = [row.tolist() for row in three.train.target]
+    assert rows[:40] != rows[40:80] != rows[80:]
+    assert [row.tolist() for row in three.valid.target] == [
+        row.tolist() for row in plain.valid.target
+    ]
+
+
 def test_rows_can_be_split_into_equal_parts(tokenizer):
     data = prepare_data(Corpus(train=TRAIN), tokenizer, **BUDGETS, rows_multiple=3)
     assert all(shape.rows % 3 == 0 for shape in data.plan.shapes)
@@ -89,6 +103,19 @@ def made(monkeypatch):
     note(preparation, "encode_in_parts")
     note(batching, "_choose_sizes")
     return found
+
+
+def test_what_is_kept_of_one_dropout_is_not_taken_for_another(tmp_path):
+    plain = start(tmp_path)
+    for options in (
+        {"bpe_dropout": 0.2},
+        {"bpe_dropout": 0.3},
+        {"bpe_dropout": 0.2, "spellings": 2},
+    ):
+        kept, again, alone = (start(folder, **options) for folder in (tmp_path, tmp_path, None))
+        assert kept == again == alone
+        assert kept[1] != plain[1]
+        plain = kept
 
 
 def start(cache_dir, train=TRAIN, stamp="one", **budgets):
