@@ -1,5 +1,7 @@
 """The learning rate (Eq. 3) and Adam with the paper's constants (section 5.3), as optax."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -29,6 +31,7 @@ def linear_rate(
 ) -> jax.Array:
     """Linear warm-up to Eq. 3's peak, then linear decay to 0 just after step `num_steps`.
 
+    Args and Returns: as `noam_rate`, but `num_steps` counts.
     Departs: where the number of steps is known, ending at 0 is worth more than Eq. 3's long tail.
     """
     step = jnp.asarray(step, jnp.float32)
@@ -43,10 +46,11 @@ def cooldown_rate(
 ) -> jax.Array:
     """Eq. 3 for four fifths of the run, then linear decay to 0 just after step `num_steps`.
 
-    Departs: its end stands for the average of checkpoints that a run by Eq. 3 needs. Up to there
-    the rates are those of `noam_rate`, so that a run by that may be gone on with by this. Haegele
-    et al. ("Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations", 2024) end
-    runs of a constant rate so.
+    Args and Returns: as `noam_rate`, but `num_steps` counts.
+    Departs: its end stands for the average of checkpoints that a run by Eq. 3 needs. In the four
+    fifths the rates are those of `noam_rate`, so that a run by that may be gone on with by this
+    from any step in them. Haegele et al. ("Scaling Laws and Compute-Optimal Training Beyond Fixed
+    Training Durations", 2024) end runs of a constant rate so.
     """
     step = jnp.asarray(step, jnp.float32)
     begin = 0.8 * num_steps
@@ -81,10 +85,16 @@ def scale_by_paper_adam(
     Args:
       clip_norm: gradients of a larger global norm are scaled down to it first; 0 for never, as in
         the paper.
-      weight_decay: so much of every parameter, norms and biases too, is added to the direction, as
-        AdamW does (Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019); 0 for
-        none, as in the paper. `update` then needs the parameters.
+      weight_decay: so much of every parameter, norms and biases too, is added to the direction; 0
+        for none, as in the paper. `update` then needs the parameters. That is AdamW (Loshchilov and
+        Hutter, "Decoupled Weight Decay Regularization", 2019), with the whole learning rate as
+        optax's and PyTorch's have it; in theirs the schedule alone multiplies the decay.
+
+    Raises: ValueError if clip_norm or weight_decay is negative or not finite.
     """
+    for name, value in (("clip_norm", clip_norm), ("weight_decay", weight_decay)):
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name}={value} is out of range. Set it to 0 or a positive number.")
     parts = [optax.scale_by_adam(b1=beta1, b2=beta2, eps=epsilon)]
     if clip_norm > 0:
         parts.insert(0, optax.clip_by_global_norm(clip_norm))

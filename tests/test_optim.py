@@ -148,6 +148,13 @@ def test_weight_decay_adds_to_the_direction_and_is_neither_scaled_nor_clipped():
     np.testing.assert_allclose(found["bias"], direction["bias"] - 2.0, rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["clip_norm", "weight_decay"])
+@pytest.mark.parametrize("value", [-0.1, math.nan, math.inf])
+def test_what_would_be_no_norm_and_no_decay_is_refused(name, value):
+    with pytest.raises(ValueError, match=rf"{name}={value} is out of range\. Set it to 0 or"):
+        scale_by_paper_adam(**{name: value})
+
+
 def test_gradients_below_the_norm_are_not_clipped():
     clipped = scale_by_paper_adam(clip_norm=1e3)
     for one, other in zip(
