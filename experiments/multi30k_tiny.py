@@ -17,16 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from experiments.shared.pages import table
+from jaxformer.cli import settings
 from jaxformer.cli.mistakes import Mistake, answered
 from jaxformer.files import replace_file
-from jaxformer.io.record import read_config, read_object
+from jaxformer.io.record import flatten, read_config, read_object
 
 PROTOCOL = "multi_bleu_lc"
 # Wu et al. (2021): text only, English to German, the 2016 Flickr test set, one training.
 PUBLISHED = 41.02
 SENTENCES = {"test": 1000, "valid": 1014}
 # What a score depends on beside the training, as it stands in the record of it.
-DECODING = ("num_beams", "alpha", "length_penalty", "extra_length")
+DECODING = ("num_beams", "alpha", "length_penalty", "extra_length", "checkpoints")
 
 
 def main() -> int:
@@ -69,11 +70,11 @@ def recipes_table(runs: Mapping[str, Sequence[Path]], split: str) -> str:
     header = ["recipe", "parameters", "seeds", "BLEU, their protocol", "each", "sacreBLEU"]
     if split == "test":
         header += [f"the published {PUBLISHED}"]
-    lines, signatures = [], {}
+    lines, signatures, searches = [], {}, []
     for name, workdirs in runs.items():
         check_seeds(name, workdirs)
         records = [measured(workdir, split) for workdir in workdirs]
-        check_searches(workdirs, records)
+        searches.append(f"{name} {check_searches(workdirs, records)}")
         bleus = [record["published_protocol"]["bleu"] for record in records]
         signatures |= {record["bleu_signature"]: None for record in records}
         cells = [
@@ -85,17 +86,22 @@ def recipes_table(runs: Mapping[str, Sequence[Path]], split: str) -> str:
             show([record["bleu"] for record in records]),
         ]
         lines.append([*cells, verdict(bleus)] if split == "test" else cells)
-    notes = f"Multi30k's {split} split; sacreBLEU: {' and '.join(signatures)}. ± is two standard "
-    return f"{table(header, lines)}\n{notes}errors over seeds.\n"
+    return (
+        f"{table(header, lines)}\nMulti30k's {split} split; sacreBLEU: {' and '.join(signatures)}. "
+        f"± is two standard errors over seeds. Searches: {'; '.join(searches)}.\n"
+    )
 
 
 def check_seeds(name: str, workdirs: Sequence[Path]) -> None:
     """Raises: Mistake if trainings differ in anything but their seeds, or two have one seed."""
-    configs = [read_config(workdir) for workdir in workdirs]
-    for config in configs:
+    configs, seeds = [], []
+    for workdir in workdirs:
+        config = flatten(settings.complete(read_config(workdir)))
+        if "train.seed" not in config:
+            raise Mistake(f"{workdir / 'config.json'} names no train.seed. Give a training's.")
+        seeds.append(config.pop("train.seed"))
         # How a run was decoded stands with its scores: it may be said when it is evaluated.
-        config.pop("decode")
-    seeds = [config["train"].pop("seed") for config in configs]
+        configs.append({key: config[key] for key in config if not key.startswith("decode.")})
     if len(set(seeds)) < len(seeds):
         raise Mistake(f"Runs of {name} have the seeds {seeds}. Give each training once.")
     for workdir, config in zip(workdirs, configs, strict=True):
@@ -106,8 +112,11 @@ def check_seeds(name: str, workdirs: Sequence[Path]) -> None:
             )
 
 
-def check_searches(workdirs: Sequence[Path], records: Sequence[Mapping[str, Any]]) -> None:
-    """Raises: Mistake if the runs were not scored by the same search, over as many checkpoints."""
+def check_searches(workdirs: Sequence[Path], records: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the search in words: that of the runs' scores, over how many checkpoints.
+
+    Raises: Mistake if the runs were not all scored by it.
+    """
     searches = [
         {name: record[name] for name in DECODING} | {"checkpoints": len(record["checkpoints"])}
         for record in records
@@ -119,6 +128,7 @@ def check_searches(workdirs: Sequence[Path], records: Sequence[Mapping[str, Any]
                     f"{workdir} was scored with {name} {value}, and {workdirs[0]} with "
                     f"{searches[0][name]}. Evaluate both alike."
                 )
+    return "beam {num_beams}, alpha {alpha:g}, average of {checkpoints}".format(**searches[0])
 
 
 def measured(workdir: Path, split: str) -> dict[str, Any]:
@@ -130,6 +140,9 @@ def measured(workdir: Path, split: str) -> dict[str, Any]:
     record = read_object(path)
     if record.get("published_protocol", {}).get("protocol") != PROTOCOL:
         raise Mistake(f"{path} has no BLEU by the protocol {PROTOCOL}. Run {command}.")
+    for name in (*DECODING, "sentences"):
+        if name not in record:
+            raise Mistake(f"{path} does not say {name}. Run {command}.")
     if record["sentences"] != SENTENCES[split]:
         raise Mistake(
             f"{path} is of {record['sentences']:,} sentences, and Multi30k's {split} split has "

@@ -2,7 +2,7 @@
 
 Command:   jaxformer sweep configs/table3/{base,c_size}.py --scale=laptop --workdir=runs/table3
            jaxformer train --config=configs/table3/c_size.py:laptop/N=2 --workdir=runs/one
-Hardware:  as base.py; at a laptop's scale with one seed so far.
+Hardware:  as base.py; at a laptop's scale run with one seed.
 Time:      as base.py for a row of base's size; more for the larger rows.
 Expected:  larger models are better (paper: 23.7 BLEU with 2 layers, 26.2 with d_ff = 4096). On a
            laptop, with model.product_dtype=bfloat16, wider models have the lower perplexity, N=4 is

@@ -2,7 +2,7 @@
 
 Command:   jaxformer sweep configs/table3/{base,e_positions}.py --scale=laptop --workdir=runs/table3
            jaxformer train --config=configs/table3/e_positions.py:laptop/learned --workdir=runs/one
-Hardware:  as base.py; at a laptop's scale with one seed so far.
+Hardware:  as base.py; at a laptop's scale run with one seed.
 Time:      as base.py.
 Expected:  nearly base's scores (paper: the same perplexity, 0.1 BLEU less). So it is on a laptop,
            with model.product_dtype=bfloat16: perplexity 6.88, 36.1 BLEU (docs/table3.md).

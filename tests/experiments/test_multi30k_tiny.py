@@ -67,6 +67,19 @@ def test_means_stand_with_two_standard_errors(run, scored, tmp_path):
     assert found["better"][2:] == ["41.95 ± 0.10", "41.90, 42.00", "38.95 ± 0.10", "beaten"]
     assert found["worse"][-1] == "missed"
     assert found["one"][1:] == ["1", "40.60", "40.60", "37.60", "one seed: not told"]
+    assert (
+        "Searches: tiny beam 5, alpha 1, average of 10; better beam 5, alpha 1.2, average of 10; "
+    ) in out
+
+
+def test_a_training_older_than_a_setting_stands_beside_a_newer_one(run, scored):
+    old, new = scored(0, 41.0), scored(1, 41.2)
+    path = new / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"optimizer": {"weight_decay": 0.0}}))
+    assert run(f"tiny={old},{new}")[0] == 0
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"optimizer": {"weight_decay": 0.1}}))
+    code, _, errors = run(f"tiny={old},{new}")
+    assert (code, "in more than its seed" in errors) == (2, True)
 
 
 def test_of_validation_nothing_is_set_beside_the_published(run, scored):
@@ -81,6 +94,12 @@ def test_mistakes_are_one_sentence(run, scored, tmp_path):
     longer, fewer = scored(4, 41.0, alpha=2.0), scored(5, 41.0, checkpoints=[1])
     other = scored(2, 41.0, published_protocol={"protocol": "paper", "bleu": 1.0})
     short = scored(3, 41.0, sentences=999)
+    silent, seedless = scored(6, 41.0), scored(7, 41.0)
+    path = silent / "evaluation" / "test.json"
+    record = json.loads(path.read_text())
+    del record["length_penalty"]
+    path.write_text(json.dumps(record))
+    (seedless / "config.json").write_text("{}")
     plain = tmp_path / "plain"
     plain.mkdir()
     unscored = tmp_path / "unscored"
@@ -94,6 +113,8 @@ def test_mistakes_are_one_sentence(run, scored, tmp_path):
         ([f"tiny={good},{again}"], "in more than its seed"),
         ([f"tiny={good},{longer}"], f"{longer} was scored with alpha 2.0, and {good} with 1.0."),
         ([f"tiny={good},{fewer}"], "was scored with checkpoints 1, and"),
+        ([f"tiny={silent}"], f"{path} does not say length_penalty. Run `jaxformer evaluate"),
+        ([f"tiny={seedless}"], "config.json names no train.seed. Give a training's."),
         ([f"tiny={plain}"], "is not the workdir of a run"),
         ([f"tiny={unscored}"], "--split=test --protocol=multi_bleu_lc`"),
         ([f"tiny={other}"], "has no BLEU by the protocol multi_bleu_lc"),
