@@ -68,6 +68,7 @@ def _set_up_clients() -> None:
     fsspec.config.conf.setdefault("gs", {}).setdefault("use_listings_cache", False)
     if importlib.util.find_spec("gcsfs") is not None:
         _make_patient()
+        _forget_file_systems()
     for name in ("fsspec", "gcsfs", "google"):
         # What fails is raised, and said once.
         logger = logging.getLogger(name)
@@ -101,6 +102,15 @@ def _make_patient() -> None:
 
     for name in ("gs", "gcs"):
         fsspec.register_implementation(name, PatientFileSystem, clobber=True)
+
+
+def _forget_file_systems() -> None:
+    """Has paths that were asked before this module was, as TFDS's are, be asked as it asks."""
+    from etils.epath.backend import fsspec_backend
+
+    # It keeps one for the process, and has no public way to give it up.
+    with contextlib.suppress(AttributeError):
+        fsspec_backend._get_filesystem.cache_clear()
 
 
 def patience() -> float:

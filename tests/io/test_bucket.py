@@ -4,6 +4,7 @@ import errno
 
 import pytest
 
+from jaxformer import files
 from jaxformer.files import as_path, patient, replace_file
 from jaxformer.io.bucket import ABSENT, BucketObjects, Changed
 from jaxformer.io.record import Metrics, read_config, read_metrics, write_config
@@ -83,20 +84,35 @@ def test_a_refusal_that_passes_is_borne(server):
     assert list(codes) == []
 
 
-def test_files_are_asked_for_as_patiently(server, monkeypatch):
+@pytest.fixture
+def used_before(server, monkeypatch):
+    """Has etils make its file system before this project has set up the clients."""
+    import fsspec
+    from etils.epath import backend
+    from gcsfs.core import GCSFileSystem
+
+    monkeypatch.setenv("EPATH_USE_TF", "false")
+    for name in ("gs", "gcs"):
+        fsspec.register_implementation(name, GCSFileSystem, clobber=True)
+    backend.fsspec_backend._get_filesystem.cache_clear()
+    files._set_up_clients.cache_clear()
+    assert type(backend.fsspec_backend.fs("gs://bucket/run")) is GCSFileSystem
+
+
+def test_files_are_asked_for_as_patiently(server, used_before, monkeypatch):
     path, errors = as_path("gs://bucket/run/config.json"), []
     server.put("run/config.json", b"{}", {})
-    import gcsfs
+    from gcsfs.core import GCSFileSystem
+    from gcsfs.retry import HttpError as refusal
 
-    refusal = gcsfs.retry.HttpError
-    request = gcsfs.GCSFileSystem._request
+    request = GCSFileSystem._request
 
     async def give_up(*args, **kwargs):
         if errors:
             raise errors.pop()
         return await request(*args, **kwargs)
 
-    monkeypatch.setattr(gcsfs.GCSFileSystem, "_request", give_up)
+    monkeypatch.setattr(GCSFileSystem, "_request", give_up)
     errors[:] = [refusal({"code": 503, "message": "silent"}) for _ in range(3)]
     assert path.read_bytes() == b"{}"
     assert errors == []
